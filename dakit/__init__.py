@@ -1,0 +1,36 @@
+"""dakit: image domain adaptation with limited labelled target data, as recipes of plugins.
+
+>>> import dakit
+>>> dakit.__version__.count(".")
+2
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dakit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from dakit.errors import DakitError as DakitError
+    from dakit.errors import RecipeError as RecipeError
+    from dakit.pipeline import run as run
+    from dakit.recipe import load_recipe as load_recipe
+
+__version__ = "0.1.0"
+__all__ = ["DakitError", "RecipeError", "hookimpl", "load_recipe", "run"]
+
+# torch costs seconds to import; `dakit --help` and a plugin's own import must not pay for it.
+_LAZY = {
+    "DakitError": "dakit.errors",
+    "RecipeError": "dakit.errors",
+    "load_recipe": "dakit.recipe",
+    "run": "dakit.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'dakit' has no attribute {name!r}")

@@ -1,0 +1,74 @@
+"""Augmentation of whole batches on the device, by kornia."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import annotated_types
+from torch import Tensor, nn
+from typing_extensions import TypedDict
+
+from dakit.interfaces import Fraction
+
+
+class Augment(TypedDict, total=False):
+    """What may be changed in a training image; what is left out stays as it is.
+
+    flip: probability of a left-right flip. Not for digits or text.
+    shift: largest shift, as a fraction of the side.
+    rotate: largest rotation in degrees.
+    zoom: largest change of scale, as a fraction.
+    light: largest change of brightness and contrast, as a fraction.
+    colour: largest change of saturation, as a fraction; the hue turns by at most a quarter of it.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}  # type: ignore[misc]  # noqa: RUF012
+
+    flip: Fraction
+    shift: Fraction
+    rotate: Annotated[float, annotated_types.Ge(0), annotated_types.Le(180)]
+    zoom: Annotated[float, annotated_types.Ge(0), annotated_types.Lt(1)]
+    light: Fraction
+    colour: Fraction
+
+
+def augmentation(wanted: Augment | None) -> nn.Module:
+    """A module that changes each image ``(B, 3, H, W)`` in [-1, 1] by its own random draw.
+
+    Empty corners after a shift or rotation are filled by reflection. Draws come from torch's global generator.
+    """
+    wanted = wanted or {}
+    if not any(wanted.values()):
+        return nn.Identity()
+    import kornia.augmentation as K
+
+    steps: list[nn.Module] = []
+    if wanted.get("flip"):
+        steps.append(K.RandomHorizontalFlip(p=wanted["flip"]))
+    shift, rotate, zoom = wanted.get("shift", 0.0), wanted.get("rotate", 0.0), wanted.get("zoom", 0.0)
+    if shift or rotate or zoom:
+        steps.append(
+            K.RandomAffine(
+                degrees=rotate,
+                translate=(shift, shift),
+                scale=(1 - zoom, 1 + zoom),
+                padding_mode="reflection",
+                p=1.0,
+            )
+        )
+    light, colour = wanted.get("light", 0.0), wanted.get("colour", 0.0)
+    if light or colour:
+        steps.append(_Colour(K.ColorJiggle(light, light, colour, min(0.5, colour / 4), p=1.0)))
+    return nn.Sequential(*steps)
+
+
+class _Colour(nn.Module):
+    """Kornia's colour operations want [0, 1]."""
+
+    def __init__(self, jiggle: nn.Module) -> None:
+        super().__init__()
+        self.jiggle = jiggle
+
+    def forward(self, images: Tensor) -> Tensor:
+        changed: Tensor = self.jiggle((images + 1) / 2)
+        return changed.clamp(0, 1) * 2 - 1

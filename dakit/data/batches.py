@@ -1,0 +1,126 @@
+"""Batches as a function of their number: batch n is the same however often, and from wherever, it is asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dakit.errors import DakitError
+from dakit.interfaces import ImageSet
+
+
+class Batch(NamedTuple):
+    """uint8 images ``(B, 3, H, W)`` and int64 labels ``(B,)``, both on the CPU, and their indices ``(B,)``."""
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class Batches:
+    """Endless shuffled batches: every image once per epoch, in an order drawn from (seed, epoch).
+
+    The next batch is decoded by threads while the current one is used, and decoded images are kept as long
+    as they fit into ``cache_bytes``.
+
+    Args:
+        images: at least ``size`` of them.
+        size: images per batch.
+        seed: of the order.
+        balanced: draw every class equally often instead, each class in its own shuffled order.
+        cache_bytes: bound of the memory for decoded images.
+
+    Raises:
+        DakitError: there are fewer images than a batch holds, or ``balanced`` without labels.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        size: int,
+        seed: int,
+        *,
+        balanced: bool = False,
+        cache_bytes: int = 512 * 2**20,
+    ) -> None:
+        if len(images) < size:
+            raise DakitError(f"batch_size is {size}, but there are only {len(images)} images to draw from")
+        self.images = images
+        self.size = size
+        self.seed = seed
+        labels = np.asarray(images.labels)
+        if balanced and (not images.classes or (labels < 0).any()):
+            raise DakitError("balanced batches need a label for every image")
+        classes = np.unique(labels).tolist() if balanced else []
+        self._members = [np.flatnonzero(labels == k) for k in classes] or [np.arange(len(images))]
+        self._order = lru_cache(maxsize=4 * len(self._members))(self._permutation)
+        self._reader = Reader(images, cache_bytes)
+        self._ahead: tuple[int, Future[Batch]] | None = None
+        self._executor = ThreadPoolExecutor(1)
+
+    def __call__(self, n: int) -> Batch:
+        """Batch number n, counted from 0."""
+        if self._ahead is not None and self._ahead[0] == n:
+            batch = self._ahead[1].result()
+        else:
+            batch = self._make(n)
+        self._ahead = (n + 1, self._executor.submit(self._make, n + 1))
+        return batch
+
+    def indices(self, n: int) -> list[int]:
+        """Which images batch n holds."""
+        positions = range(n * self.size, (n + 1) * self.size)
+        ways = len(self._members)
+        return [self._at(p % ways, p // ways) for p in positions]
+
+    def _at(self, which: int, position: int) -> int:
+        members = self._members[which]
+        epoch, place = divmod(position, len(members))
+        return int(members[self._order(which, epoch)[place]])
+
+    def _permutation(self, which: int, epoch: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, which, epoch)).permutation(len(self._members[which]))
+
+    def _make(self, n: int) -> Batch:
+        return self._reader.read(self.indices(n))
+
+
+class Reader:
+    """Reads images by index, decoding with threads and remembering what fits into ``cache_bytes``."""
+
+    def __init__(self, images: ImageSet, cache_bytes: int = 512 * 2**20) -> None:
+        self.images = images
+        self._labels = torch.as_tensor(np.asarray(images.labels, dtype=np.int64))
+        self._cache: dict[int, Tensor] = {}
+        self._room = cache_bytes
+        self._threads = ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1)))
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        """The images at ``indices``.
+
+        Raises:
+            DakitError: a file cannot be read, or an image has another size than the first.
+        """
+        missing = [i for i in dict.fromkeys(indices) if i not in self._cache]
+        fresh = dict(zip(missing, self._threads.map(lambda i: self.images[i].image, missing), strict=True))
+        for index, image in fresh.items():
+            if self._room >= image.nbytes:
+                self._cache[index] = image
+                self._room -= image.nbytes
+        stacked = torch.stack([fresh[i] if i in fresh else self._cache[i] for i in indices])
+        chosen = torch.as_tensor(list(indices))
+        return Batch(stacked, self._labels[chosen], chosen)
+
+
+def in_order(images: ImageSet, size: int, start: int = 0) -> Iterator[Batch]:
+    """Every image once, from ``start`` on, in batches of at most ``size``; nothing is kept."""
+    reader = Reader(images, cache_bytes=0)
+    for first in range(start, len(images), size):
+        yield reader.read(range(first, min(first + size, len(images))))

@@ -1,0 +1,192 @@
+"""Which images a model learns from and which it is tested on: by group, by class, by seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import annotated_types
+import numpy as np
+
+from dakit.errors import DakitError
+from dakit.interfaces import Fraction, ImageSet, Positive
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a data set is divided into "train" and "test". Exactly one of the first three is given.
+
+    ``holdout`` and ``folds: k`` deal whole groups (people, videos) to the sides, so no group stands on two,
+    and every class in the same proportion as far as the groups allow. Which group goes where depends on the
+    groups' names, sizes and classes and on the seed, not on the order of the files. (An image whose group is
+    "" is its own group, and has only its position for a name.) Published parts are taken as they are; one
+    group may stand in two of them.
+
+    Args:
+        holdout: this fraction of every class is for testing, in (0, 1).
+        folds: k >= 2, every group is tested in one of k folds; or "predefined", fold i tests on the i-th
+            published part, sorted by name, and trains on all others.
+        predefined: the published parts "train" and "test".
+        per_class: of the training images keep so many of each class, drawn with the seed; the others are
+            not used.
+        seed: None = the run's own, so that every seed has its own split.
+
+    Raises:
+        DakitError: none or several of the first three are given, or a number is out of range.
+
+    >>> from dakit.data.sets import TensorImages
+    >>> import torch
+    >>> pixels = torch.zeros(6, 3, 1, 1, dtype=torch.uint8)
+    >>> faces = TensorImages(pixels, labels=[0, 1] * 3, groups=list("aabbcc"), classes=("AN", "HA"))
+    >>> Split(folds=3).apply(faces, fold=0, seed=0)
+    {'train': [2, 3, 4, 5], 'test': [0, 1]}
+    """
+
+    holdout: Fraction | None = None
+    folds: Annotated[int, annotated_types.Ge(2)] | Literal["predefined"] | None = None
+    predefined: bool = False
+    per_class: Positive | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        given = (self.holdout is not None) + (self.folds is not None) + self.predefined
+        if given != 1:
+            raise DakitError(
+                "a split needs exactly one of holdout: FRACTION, folds: NUMBER, folds: predefined and "
+                f"predefined: true; here are {given}"
+            )
+        if self.holdout is not None and not 0 < self.holdout < 1:
+            raise DakitError(f"holdout: {self.holdout} leaves a side empty; expected a number between 0 and 1")
+        if isinstance(self.folds, int) and self.folds < 2:
+            raise DakitError(f"folds: {self.folds} leaves a side empty; expected at least 2")
+        if self.per_class is not None and self.per_class < 1:
+            raise DakitError(f"per_class: {self.per_class} leaves no training images; expected at least 1")
+
+    def rounds(self, images: ImageSet) -> int:
+        """How many folds there are: k, the number of published parts, or 1.
+
+        Raises:
+            DakitError: the split is predefined and the data has not the published parts for it.
+        """
+        if isinstance(self.folds, int):
+            return self.folds
+        if self.holdout is not None:
+            return 1
+        parts = sorted(set(_parts(images)))
+        if self.predefined and parts != ["test", "train"]:
+            raise DakitError(f"predefined: true needs the parts train and test; here are {', '.join(parts)}")
+        if len(parts) < 2:
+            raise DakitError(f"folds: predefined needs at least two parts; here is {', '.join(parts)}")
+        return 1 if self.predefined else len(parts)
+
+    def apply(self, images: ImageSet, fold: int, seed: int) -> dict[str, list[int]]:
+        """The indices of "train" and of "test", in rising order; together all images but for ``per_class``.
+
+        Args:
+            images: what is divided.
+            fold: in [0, ``rounds(images)``).
+            seed: the run's; used where the split has none of its own.
+
+        Raises:
+            DakitError: labels or published parts are missing where they are needed, or there are too few
+                images or groups of a class.
+        """
+        rounds = self.rounds(images)
+        if not 0 <= fold < rounds:
+            raise ValueError(f"fold {fold} is not in [0, {rounds})")
+        seed = seed if self.seed is None else self.seed
+        side: Sequence[int | str]
+        test: int | str
+        if self.holdout is not None:
+            side, test = _deal(images, [1 - self.holdout, self.holdout], seed, f"holdout: {self.holdout}"), 1
+        elif isinstance(self.folds, int):
+            side, test = _deal(images, [1 / rounds] * rounds, seed, f"folds: {rounds}"), fold
+        else:
+            side = _parts(images)
+            test = "test" if self.predefined else sorted(set(side))[fold]
+        train = [i for i, its in enumerate(side) if its != test]
+        if self.per_class is not None:
+            train = _draw_per_class(images, train, self.per_class, seed)
+        return {"train": train, "test": [i for i, its in enumerate(side) if its == test]}
+
+
+def _deal(images: ImageSet, shares: Sequence[float], seed: int, split: str) -> list[int]:
+    """The side of every image: side s gets the fraction ``shares[s]`` of each class, in whole groups.
+
+    Groups are dealt one by one, large ones first, those of like size in an order drawn with the seed. Each
+    goes where it lowers sum_c (have_c - target_c)^2 / target_c most; c runs over the classes and, as one more,
+    over all images together. For groups of one image this is Webster's apportionment.
+    """
+    labels = _labels(images)
+    groups = _groups(images)
+    names = sorted(set(groups))
+    row = {name: number for number, name in enumerate(names)}
+    counts = np.zeros((len(names), len(images.classes)))
+    np.add.at(counts, ([row[group] for group in groups], labels), 1)
+    present = np.flatnonzero(counts.any(axis=0))
+    weights = np.column_stack([counts[:, present], counts.sum(axis=1)])
+    target = np.outer(shares, weights.sum(axis=0))
+    excess = -target
+    sides = np.zeros(len(names), np.int64)
+    likeness = [-int(size).bit_length() for size in weights[:, -1]]
+    for group in sorted(range(len(names)), key=lambda g: (likeness[g], _chance(seed, names[g]))):
+        cost = (weights[group] * (2 * excess + weights[group]) / target).sum(axis=1)
+        sides[group] = cost.argmin()
+        excess[sides[group]] += weights[group]
+    for label in present:
+        members = counts[:, label] > 0
+        if members.sum() < len(shares) or len(set(sides[members])) == 1:
+            raise DakitError(
+                f'{split}: class "{images.classes[label]}" has {int(counts[:, label].sum())} images in '
+                f"{members.sum()} groups, too few to be on every side (a group is never divided)"
+            )
+    return [int(sides[row[group]]) for group in groups]
+
+
+def _draw_per_class(images: ImageSet, train: Sequence[int], count: int, seed: int) -> list[int]:
+    """``count`` images of each class; an image is known by its group, its class and its place among those."""
+    labels = _labels(images)
+    groups = _groups(images)
+    seen: Counter[tuple[str, int]] = Counter()
+    found: dict[int, list[tuple[bytes, int]]] = {label: [] for label in range(len(images.classes))}
+    for i in train:
+        found[labels[i]].append((_chance(seed, groups[i], seen[groups[i], labels[i]]), i))
+        seen[groups[i], labels[i]] += 1
+    for label, candidates in found.items():
+        if len(candidates) < count:
+            raise DakitError(
+                f'per_class: {count}: class "{images.classes[label]}" has {len(candidates)} training images'
+            )
+    return sorted(i for candidates in found.values() for _, i in sorted(candidates)[:count])
+
+
+def _labels(images: ImageSet) -> list[int]:
+    labels = list(images.labels)
+    if not labels:
+        raise DakitError("there are no images to split")
+    missing = sum(label < 0 for label in labels)
+    if missing:
+        raise DakitError(
+            f"{missing} of {len(labels)} images have no label; holdout, folds: NUMBER and per_class need "
+            "them all, to keep the proportions of the classes"
+        )
+    return labels
+
+
+def _groups(images: ImageSet) -> list[str]:
+    return [group or f"#{i}" for i, group in enumerate(images.groups)]
+
+
+def _parts(images: ImageSet) -> list[str]:
+    parts: Sequence[str] | None = getattr(images, "parts", None)
+    if not parts:
+        raise DakitError("the data has no published parts; expected holdout: FRACTION or folds: NUMBER")
+    return list(parts)
+
+
+def _chance(*what: int | str) -> bytes:
+    """Bytes that look random but are the same for the same things, whatever else there is."""
+    return hashlib.sha256(repr(what).encode()).digest()

@@ -1,0 +1,52 @@
+"""The questions dakit asks a plugin: one hook per kind, each answered with ``{name: factory}``.
+
+A factory is a class or a function. Its signature is its schema: a recipe may set exactly the keyword
+parameters that it names. Arguments that dakit itself passes come first and are listed in each docstring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pluggy
+
+hookspec = pluggy.HookspecMarker("dakit")
+hookimpl = pluggy.HookimplMarker("dakit")
+
+Factories = Mapping[str, Callable[..., Any]]
+
+
+@hookspec
+def dakit_datasets() -> Factories:  # type: ignore[empty-body]
+    """Datasets: ``factory(size, classes, *, ...) -> ImageSet``."""
+
+
+@hookspec
+def dakit_translators() -> Factories:  # type: ignore[empty-body]
+    """Image translators: ``factory(*, ...) -> Translator``."""
+
+
+@hookspec
+def dakit_discriminators() -> Factories:  # type: ignore[empty-body]
+    """Discriminators of real and generated images: ``factory(*, ...) -> Discriminator``."""
+
+
+@hookspec
+def dakit_classifiers() -> Factories:  # type: ignore[empty-body]
+    """Classifiers with maps: ``factory(classes, *, ...) -> Classifier``; ``classes`` is their number."""
+
+
+@hookspec
+def dakit_transfer_losses() -> Factories:  # type: ignore[empty-body]
+    """Losses between two predictions: ``factory(*, ...) -> TransferLoss``."""
+
+
+@hookspec
+def dakit_selectors() -> Factories:  # type: ignore[empty-body]
+    """Selectors of pool images for anchors: ``factory(*, ...) -> Selector``."""
+
+
+@hookspec
+def dakit_stages() -> Factories:  # type: ignore[empty-body]
+    """Stages, the verbs of a recipe: ``factory(*, ...) -> Stage``."""

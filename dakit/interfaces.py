@@ -1,0 +1,321 @@
+"""The contract between dakit and its plugins, on one page.
+
+Everything here is a shape, not a base class: a plugin needs ``from dakit import hookimpl`` and torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import annotated_types
+import torch
+from torch import Tensor, nn
+
+T_co = TypeVar("T_co", covariant=True)
+
+INTERFACE_VERSION = 1
+"""Raised when a plugin written for the old contract would no longer work."""
+
+# ----------------------------------------------------------------- parameter types for signatures
+Positive = Annotated[int, annotated_types.Gt(0)]
+NonNegative = Annotated[float, annotated_types.Ge(0)]
+Fraction = Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)]
+
+
+class _Path(str):
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
+
+    @property
+    def path(self) -> Path:
+        """The path with ``$NAME`` and ``~`` filled in."""
+        return Path(os.path.expanduser(os.path.expandvars(self)))
+
+
+class File(_Path):
+    """A parameter that names a file. ``$NAME`` is read from the environment; its *content* enters the key."""
+
+    __slots__ = ()
+
+
+class Folder(_Path):
+    """A parameter that names a folder of data. ``$NAME`` is read from the environment."""
+
+    __slots__ = ()
+
+
+# ------------------------------------------------------------------------------------------ values
+class Sample(NamedTuple):
+    """One image: uint8 ``(3, H, W)``, its label (-1 = none) and its group (a person, a video; "" = its own)."""
+
+    image: Tensor
+    label: int
+    group: str
+
+
+class Prediction(NamedTuple):
+    """What a classifier says of a batch of B images.
+
+    Attributes:
+        logits: ``(B, K)``, one per class.
+        features: ``(B, D)``, what the head turns into logits.
+        maps: activations of intermediate layers, shallow to deep, each ``(B, C, H, W)``.
+    """
+
+    logits: Tensor
+    features: Tensor
+    maps: tuple[Tensor, ...]
+
+
+class Selection(NamedTuple):
+    """Which pool images a selector chose.
+
+    Attributes:
+        indices: int64 ``(A, t)``, row i for anchor i, into the pool; -1 pads a short row.
+        distances: float32 ``(A, t)``, in the selector's own space; NaN where it has none.
+        notes: what the user must be told, such as which features were used.
+    """
+
+    indices: Tensor
+    distances: Tensor
+    notes: tuple[str, ...] = ()
+
+
+# -------------------------------------------------------------------------------------- components
+@runtime_checkable
+class ImageSet(Protocol):
+    """Images that can be counted and read by index.
+
+    Attributes:
+        classes: names in the order of the labels; empty when there are no labels.
+        labels: one per image, -1 = none; readable without decoding an image.
+        groups: one per image; images of one group never stand on both sides of a split.
+
+    A dataset with a published split also has ``parts``, a name per image such as "train" or "Set 1".
+    One that stands for files on disk also has ``fingerprint() -> str``, a hash of the content, so that
+    dakit need not decode every image to know whether the data changed.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def labels(self) -> Sequence[int]: ...
+    @property
+    def groups(self) -> Sequence[str]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+
+@runtime_checkable
+class TestSet(Protocol):
+    """The held-out images. Only the stage ``evaluate`` is ever given one, and only it may open the labels."""
+
+    def __len__(self) -> int: ...
+    def open(self) -> ImageSet:
+        """The images with their labels."""
+        ...
+
+
+@runtime_checkable
+class Translator(Protocol):
+    """A network that maps images ``(B, 3, H, W)`` in [-1, 1] to images of the same shape and range."""
+
+    def __call__(self, images: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
+class Discriminator(Protocol):
+    """A network that maps images ``(B, 3, H, W)`` in [-1, 1] to logits, one per patch; high = real."""
+
+    def __call__(self, images: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """A network that maps images ``(B, 3, H, W)`` in [-1, 1] to a :class:`Prediction`.
+
+    Normalisation for pretrained weights lives inside it. Two attributes are optional, and asked for by
+    name where they are needed: ``head``, the module that turns ``features`` into ``logits`` (for a linear
+    probe), and ``stem(images) -> (B, C, H, W)``, the output of the first convolution (for selection).
+    """
+
+    def __call__(self, images: Tensor, /) -> Prediction: ...
+
+
+@runtime_checkable
+class TransferLoss(Protocol):
+    """A scalar that measures how far two predictions are apart: teacher and student, or source and target."""
+
+    def __call__(self, teacher: Prediction, student: Prediction, /) -> Tensor: ...
+
+
+@runtime_checkable
+class Selector(Protocol):
+    """Chooses pool images for each anchor.
+
+    ``classifier`` is a trained network whose stem or features may be used, or None. Random choices are
+    drawn from torch's global generator, which the stage has seeded.
+    """
+
+    def __call__(
+        self, pool: ImageSet, anchors: ImageSet, /, *, classifier: Classifier | None, device: torch.device
+    ) -> Selection: ...
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One verb of a recipe. ``__init__`` takes its parameters, ``run`` its inputs, by keyword.
+
+    ``version`` is raised when the same parameters and inputs give another result, so that old results
+    are not taken for new ones. ``run`` is annotated: each input with :class:`ImageSet`, :class:`TestSet`
+    or ``Trained[...]`` (optional inputs ``| None = None``), its result with a NamedTuple of such types.
+    """
+
+    version: int
+    run: Callable[..., Any]
+
+
+# ------------------------------------------------------------------------- what stages pass around
+@dataclass(frozen=True)
+class Spec(Generic[T_co]):
+    """A component that a recipe names: checked, hashable, not yet built.
+
+    Attributes:
+        kind: "translator", "classifier", ...
+        name: as registered.
+        params: every parameter with its value, defaults included.
+        factory: what the plugin registered; ``build`` calls it.
+        version: the factory's own ``version`` (1 where it has none): part of every key.
+    """
+
+    kind: str
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    factory: Callable[..., Any] = field(default=lambda: None, compare=False, repr=False)
+    version: int = 1
+
+    def build(self, *given: Any) -> Any:
+        """Make a fresh component. ``given`` are the arguments that dakit passes for this kind."""
+        return self.factory(*given, **self.params)
+
+    def identity(self) -> dict[str, Any]:
+        """What its results depend on, as plain JSON values: files count by content."""
+        params = {key: _identity(value) for key, value in self.params.items()}
+        extra = getattr(self.factory, "identity", None)
+        found = {"found": extra(**self.params)} if extra is not None else {}
+        return {"kind": self.kind, "name": self.name, "version": self.version, "params": params, **found}
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.name, json.dumps(self.identity(), sort_keys=True)))
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.identity()
+    if isinstance(value, File):
+        if not value.path.is_file():
+            return f"missing: {value}"
+        with open(value.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _identity(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _identity(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_identity(v) for v in value]
+    return value
+
+
+@dataclass(frozen=True)
+class Trained(Generic[T_co]):
+    """A network with its weights, as one stage hands it to the next.
+
+    Attributes:
+        spec: what it is.
+        state: its state dict, on the CPU.
+        classes: the class names of a classifier, in the order of its logits; empty otherwise.
+    """
+
+    spec: Spec[T_co]
+    state: Mapping[str, Tensor]
+    classes: tuple[str, ...] = ()
+
+    def build(self) -> nn.Module:
+        """A fresh network with these weights, in evaluation mode; nothing is shared between two calls."""
+        network: nn.Module = self.spec.build(len(self.classes)) if self.classes else self.spec.build()
+        network.load_state_dict(dict(self.state))
+        return network.eval()
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How to compute. Only ``precision`` and ``accumulate`` change results, so only they enter a key.
+
+    Attributes:
+        device: "auto" takes a GPU where there is one.
+        precision: of forward and backward passes; weights and optimiser stay fp32.
+        accumulate: batches per optimiser step.
+        compile: torch.compile the networks.
+        channels_last: memory format of the networks and their inputs.
+        checkpoint_steps: a checkpoint every so many steps,
+        checkpoint_minutes: and at least every so many minutes.
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulate: Positive = 1
+    compile: bool = False
+    channels_last: bool = False
+    checkpoint_steps: Positive = 1000
+    checkpoint_minutes: Annotated[float, annotated_types.Gt(0)] = 10.0
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """Is told what a run does. Every method may be empty; none may change anything."""
+
+    def stage_started(self, title: str, steps: int | None) -> None:
+        """``steps`` is None where a stage cannot know how long it will be."""
+        ...
+
+    def step(self, done: int, losses: Mapping[str, float]) -> None: ...
+    def message(self, text: str) -> None: ...
+    def stage_finished(self, title: str, seconds: float) -> None: ...
+
+
+@dataclass
+class Context:
+    """What a running stage is given besides its inputs.
+
+    Attributes:
+        folder: its own; pictures and checkpoints written here are kept with the result.
+        seed: derived from the run's seed and the stage's name.
+        engine: how to compute.
+        observers: told of steps and messages.
+        notes: what the user must know about the result; kept and printed.
+        facts: plain JSON values kept with the result, such as the label agreement by class.
+    """
+
+    folder: Path
+    seed: int = 0
+    engine: Engine = field(default_factory=Engine)
+    observers: tuple[Observer, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def note(self, text: str) -> None:
+        """Keep a remark with the result and show it."""
+        self.notes.append(text)
+        for observer in self.observers:
+            observer.message(text)

@@ -1,0 +1,440 @@
+"""Plan and run: for each row, seed and fold, make every stage's result once and share it by its key."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from dakit.data.sets import Sealed, Subset, Unlabelled, fingerprint
+from dakit.errors import DakitError, RecipeError, did_you_mean
+from dakit.files import write_json, write_text
+from dakit.interfaces import Context, File, Folder, ImageSet, Observer
+from dakit.metrics import Round, Summary, summarise
+from dakit.recipe import DataPlan, Plan, Recipe, StagePlan, load_recipe, stage_outputs
+from dakit.store import Result, Store, digest
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one row, seed and fold, with the key of its result."""
+
+    row: str
+    seed: int
+    fold: int
+    stage: StagePlan
+    key: str
+    made_of: Mapping[str, Any]
+    inputs: Mapping[str, Callable[[], Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ends in.
+
+    Attributes:
+        summaries: one per row, in the recipe's order.
+        rounds: every evaluation behind them.
+        made: how many results were made now,
+        reused: and how many were there already.
+        folder: where tables and pictures are.
+        notes: what stages wanted the user to know, with row, seed and fold.
+    """
+
+    summaries: Mapping[str, Summary]
+    rounds: Mapping[str, Sequence[Round]]
+    made: int
+    reused: int
+    folder: Path
+    notes: tuple[str, ...] = ()
+
+
+def run(
+    recipe: Recipe,
+    *,
+    rows: Iterable[str] | None = None,
+    out: str | Path | None = None,
+    until: str | None = None,
+    fold: int | None = None,
+    fresh: Iterable[str] = (),
+    observers: Iterable[Observer] = (),
+) -> Outcome:
+    """Run a recipe and write its table and pictures.
+
+    Args:
+        recipe: from :func:`dakit.load_recipe`.
+        rows: which rows of the table; None = the recipe's own choice.
+        out: folder of results; None = ``runs/<recipe>`` or ``runs/<recipe>-<profile>``.
+        until: stop after this stage.
+        fold: only this one.
+        fresh: stages whose results are made anew.
+        observers: told of progress.
+
+    Raises:
+        DakitError: missing data, or a fault in a stage.
+    """
+    folder = output_folder(recipe, out)
+    chosen = [recipe.plan(row).row for row in (recipe.rows if rows is None else rows)]
+    session = _Session(recipe, folder, tuple(observers))
+    steps = session.steps(chosen, until, fold)
+    for name in fresh:
+        if name not in {step.stage.name for step in steps}:
+            raise DakitError(f"--fresh {name}: no such stage{did_you_mean(name, {s.stage.name for s in steps})}")
+    forget = {(step.stage.name, step.key) for step in steps if step.stage.name in set(fresh)}
+    for name, key in forget:
+        session.store.discard(name, key)
+    session.prepare(chosen)
+    done: dict[str, None] = {}
+    made = 0
+    notes: dict[str, None] = {}
+    rounds: dict[str, list[Round]] = {row: [] for row in chosen}
+    for step in steps:
+        if step.key not in done and not session.store.has(step.stage.name, step.key):
+            session.make(step)
+            made += 1
+        done[step.key] = None
+        result = session.result(step)
+        for note in result.marker["notes"]:
+            notes[f"{_where(step)}: {note}"] = None
+        if step.stage.spec.name == "evaluate" and step.stage.name == recipe.plan(step.row).stages[-1].name:
+            rounds[step.row].append(Round(step.seed, step.fold, result.output("evaluation")))
+    summaries = {row: summarise(parts) for row, parts in rounds.items() if parts}
+    outcome = Outcome(summaries, rounds, made, len(done) - made, folder, tuple(notes))
+    if summaries:
+        _write_results(recipe, outcome, steps, session)
+    return outcome
+
+
+def plan(
+    recipe: Recipe,
+    *,
+    rows: Iterable[str] | None = None,
+    out: str | Path | None = None,
+    until: str | None = None,
+    fold: int | None = None,
+) -> list[tuple[Step, str]]:
+    """What :func:`run` would do: every distinct stage run with "cached", "goes on", or why it must run."""
+    session = _Session(recipe, output_folder(recipe, out), ())
+    seen: dict[str, tuple[Step, str]] = {}
+    for step in session.steps([recipe.plan(r).row for r in (recipe.rows if rows is None else rows)], until, fold):
+        if step.key in seen:
+            continue
+        name, key = step.stage.name, step.key
+        if session.store.has(name, key):
+            state = "cached"
+        elif (session.store.part(name, key) / "checkpoint.safetensors").is_file():
+            state = "goes on from its checkpoint"
+        else:
+            changes = session.store.nearest(name, step.made_of)
+            state = f"will run: {'; '.join(changes)}" if changes else "will run: never made before"
+        seen[key] = (step, state)
+    return list(seen.values())
+
+
+def check_data(recipe: Recipe) -> str:
+    """Open the data where its folders are there and check the class lists; says what it did.
+
+    Raises:
+        DakitError: the data is there and wrong.
+    """
+    missing = {
+        str(path)
+        for plan in recipe.plans.values()
+        for data in plan.data.values()
+        for path in _paths(data)
+        if not path.exists()
+    }
+    if missing:
+        return f"data: not checked, as it is not here ({', '.join(sorted(missing))})"
+    from_disk = any(_paths(data) for plan in recipe.plans.values() for data in plan.data.values())
+    if not from_disk:
+        return "data: none is needed from disk"
+    _Session(recipe, output_folder(recipe, None), ()).open_data(list(recipe.plans))
+    return "data: found, and the class lists agree"
+
+
+def _paths(data: DataPlan) -> list[Path]:
+    values = [x for v in data.spec.params.values() for x in (v if isinstance(v, list) else [v])]
+    return [value.path for value in values if isinstance(value, (File, Folder))]
+
+
+def output_folder(recipe: Recipe, out: str | Path | None) -> Path:
+    """Where results go."""
+    if out is not None:
+        return Path(out)
+    return Path("runs") / (f"{recipe.name}-{recipe.profile}" if recipe.profile else recipe.name)
+
+
+class _Session:
+    """The data and the store of one call; every set is opened once."""
+
+    def __init__(self, recipe: Recipe, folder: Path, observers: tuple[Observer, ...]) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.observers = observers
+        self.store = Store(folder / "store", recipe.registry)
+        self._results: dict[str, Result] = {}
+        self._sets: dict[str, ImageSet] = {}
+
+    def steps(self, rows: Sequence[str], until: str | None, fold: int | None) -> list[Step]:
+        """Every stage of every row, seed and fold in the order of running, with keys."""
+        self.open_data(rows)
+        steps = []
+        for row in rows:
+            wanted = self.recipe.plan(row)
+            if until is not None:
+                names = [stage.name for stage in wanted.stages]
+                if until not in names:
+                    raise DakitError(f"--until {until}: {row} has no such stage{did_you_mean(until, names)}")
+                wanted = replace(wanted, stages=wanted.stages[: names.index(until) + 1])
+            folds = max((p.split.rounds(self.set(p)) for p in wanted.data.values() if p.split), default=1)
+            if fold is not None and not 0 <= fold < folds:
+                raise DakitError(f"--fold {fold}: {row} has the folds 0 to {folds - 1}")
+            for seed in self.recipe.seeds:
+                for number in range(folds) if fold is None else [fold]:
+                    steps += self._round(wanted, seed, number)
+        return steps
+
+    def _round(self, plan: Plan, seed: int, fold: int) -> list[Step]:
+        keys: dict[str, str] = {}
+        getters: dict[str, Callable[[], Any]] = {}
+        for data in plan.data.values():
+            for part, images in self.parts(data, seed, fold).items():
+                name = f"{data.role}.{part}"
+                keys[name] = fingerprint_once(images)
+                getters[name] = partial(_same, images)
+        engine = self.recipe.engine
+        steps = []
+        for stage in plan.stages:
+            made_of = {
+                "stage": stage.name,
+                "do": stage.spec.name,
+                "version": stage.spec.version,
+                "params": stage.spec.identity()["params"],
+                "seed": seed,
+                "engine": {"precision": engine.precision, "accumulate": engine.accumulate},
+                "inputs": {name: keys[str(reference)] for name, reference in stage.inputs.items()},
+            }
+            inputs = {name: getters[str(reference)] for name, reference in stage.inputs.items()}
+            step = Step(plan.row, seed, fold, stage, digest(made_of), made_of, inputs)
+            steps.append(step)
+            keys[stage.name] = step.key
+            getters[stage.name] = partial(self._whole, step)
+            for output in stage_outputs(stage.spec.factory):
+                keys[f"{stage.name}.{output}"] = f"{step.key}.{output}"
+                getters[f"{stage.name}.{output}"] = partial(self.output, step, output)
+        return steps
+
+    # ------------------------------------------------------------------------------------- data
+    def open_data(self, rows: Sequence[str]) -> None:
+        """Open every data set that the rows need; all problems in one message.
+
+        Raises:
+            DakitError: folders are missing, or class lists differ.
+        """
+        needed = {}
+        for row in rows:
+            for data in self.recipe.plan(row).data.values():
+                needed[_data_key(data)] = data
+        problems = []
+        for data in needed.values():
+            try:
+                self.set(data)
+            except DakitError as error:
+                problems.append(f"{data.role} ({data.spec.name}): {error}")
+        if problems:
+            raise DakitError("\n".join(problems) + self._without_data())
+        classes = {
+            data.role: self.set(data).classes
+            for data in needed.values()
+            if not data.unlabelled and self.set(data).classes
+        }
+        if len(set(classes.values())) > 1:
+            lists = "\n".join(f"  {role}: {', '.join(names)}" for role, names in classes.items())
+            raise RecipeError([f"{self.recipe.file}: data: the class lists differ:\n{lists}\n"
+                               "  expected the same names in the same order (set data.classes)"])  # fmt: skip
+
+    def _without_data(self) -> str:
+        """Name a profile that needs nothing from disk."""
+        for profile in self.recipe.profiles:
+            try:
+                other = load_recipe(self.recipe.file, profile=profile, registry=self.recipe.registry)
+            except RecipeError:
+                continue
+            if not any(_paths(data) for plan in other.plans.values() for data in plan.data.values()):
+                return f"\nWithout any data: dakit run {self.recipe.file} --profile {profile}"
+        return ""
+
+    def set(self, data: DataPlan) -> ImageSet:
+        """The whole data set of a role."""
+        key = _data_key(data)
+        if key not in self._sets:
+            images: ImageSet = data.spec.build(data.size, data.classes)
+            self._sets[key] = Unlabelled(images) if data.unlabelled else images
+        return self._sets[key]
+
+    def parts(self, data: DataPlan, seed: int, fold: int) -> dict[str, Any]:
+        """What a recipe may name of a role: ``all``, or ``train`` and ``test``."""
+        images = self.set(data)
+        if data.split is None:
+            return {"all": images}
+        rounds = data.split.rounds(images)
+        key = f"{_data_key(data)} {data.split} {seed} {fold % rounds}"
+        if key not in self._sets:
+            sides = data.split.apply(images, fold % rounds, seed)
+            self._sets[key] = {  # type: ignore[assignment]
+                "train": Subset(images, sides["train"]),
+                "test": Sealed(Subset(images, sides["test"])),
+            }
+        return self._sets[key]  # type: ignore[return-value]
+
+    # ---------------------------------------------------------------------------------- results
+    def prepare(self, rows: Sequence[str]) -> None:
+        """Make the folder and say what is about to be run."""
+        try:
+            self.store.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DakitError(f"--out {self.folder}: cannot be written: {error.strerror}") from error
+        found = self.recipe.registry.plugins.found
+        write_json(
+            self.folder / "run.json",
+            {
+                "command": sys.argv,
+                "rows": list(rows),
+                "recipe": self.recipe.document,
+                "file": self.recipe.file,
+                "profile": self.recipe.profile,
+                "seeds": self.recipe.seeds,
+                "engine": asdict(self.recipe.engine),
+                "plugins": [asdict(plugin) for plugin in found],
+                "versions": _versions(),
+                "git": _git_revision(),
+                "machine": {"python": sys.version, "platform": platform.platform(), "cpus": os.cpu_count()},
+            },
+        )
+
+    def make(self, step: Step) -> None:
+        """Run one stage."""
+        from dakit.training import derive_seed, seed_everything
+
+        seed = derive_seed(step.seed, step.stage.name)
+        started = time.monotonic()
+
+        def work(folder: Path) -> tuple[Any, list[str], dict[str, Any]]:
+            ctx = Context(folder, seed, self.recipe.engine, self.observers)
+            seed_everything(seed)
+            given = {name: get() for name, get in step.inputs.items()}
+            return step.stage.spec.build().run(ctx, **given), ctx.notes, ctx.facts
+
+        for observer in self.observers:
+            observer.message(f"[{_where(step)}]")
+        try:
+            self.store.make(step.stage.name, step.key, step.made_of, step.inputs, work)
+        except DakitError as error:
+            raise DakitError(f"{_where(step)}: {error}") from error
+        for observer in self.observers:
+            observer.stage_finished(_where(step), time.monotonic() - started)
+
+    def result(self, step: Step) -> Result:
+        """The complete result of a step."""
+        if step.key not in self._results:
+            self._results[step.key] = self.store.open(step.stage.name, step.key, step.inputs)
+        return self._results[step.key]
+
+    def output(self, step: Step, name: str) -> Any:
+        """One output of a step; kept, so that two readers get the same object."""
+        return _cached_output(self.result(step), name)
+
+    def _whole(self, step: Step) -> Any:
+        import typing
+
+        made = typing.get_type_hints(step.stage.spec.factory.run)["return"]  # type: ignore[attr-defined]
+        return made(**{name: self.output(step, name) for name in made._fields})
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _cached_output(result: Result, name: str) -> Any:
+    cache = result.__dict__.setdefault("_outputs", {})
+    if name not in cache:
+        cache[name] = result.output(name)
+    return cache[name]
+
+
+def fingerprint_once(images: Any) -> str:
+    """A set's fingerprint, computed once per object."""
+    if not hasattr(images, "_fingerprint"):
+        images._fingerprint = fingerprint(images)
+    return str(images._fingerprint)
+
+
+def _data_key(data: DataPlan) -> str:
+    about = [data.role, data.spec.identity(), data.unlabelled, data.size, data.classes]
+    return json.dumps(about, sort_keys=True)
+
+
+def _where(step: Step) -> str:
+    return f"{step.stage.name} (for {step.row}, seed {step.seed}, fold {step.fold})"
+
+
+@lru_cache
+def _versions() -> dict[str, str]:
+    names = ("dakit", "torch", "torchvision", "timm", "kornia", "accelerate", "scikit-learn", "numpy")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def _git_revision() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def _write_results(recipe: Recipe, outcome: Outcome, steps: Sequence[Step], session: _Session) -> None:
+    from dakit.report.pictures import confusion_png
+    from dakit.report.tables import to_markdown
+
+    folder = outcome.folder
+    write_json(folder / "results.json", results_json(recipe, outcome))
+    write_text(folder / "table.md", to_markdown(outcome.summaries, recipe.published, recipe.title) + "\n")
+    for row, summary in outcome.summaries.items():
+        confusion_png(summary, folder / f"confusion-{row}.png", row)
+    for step in steps:
+        for picture in sorted(session.store.folder(step.stage.name, step.key).glob("*.png")):
+            name = f"{step.stage.name}-{picture.stem}-seed{step.seed}-{step.key[:6]}.png"
+            if not (folder / name).exists():
+                (folder / name).write_bytes(picture.read_bytes())
+
+
+def results_json(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
+    """The table and what is behind it as plain values, for machines."""
+    from dakit.report.tables import to_json
+
+    return {
+        "recipe": recipe.name,
+        "title": recipe.title,
+        "profile": recipe.profile,
+        "rows": to_json(outcome.summaries, recipe.published),
+        "notes": list(outcome.notes),
+        "made": outcome.made,
+        "reused": outcome.reused,
+        "folder": str(outcome.folder),
+    }

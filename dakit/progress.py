@@ -1,0 +1,68 @@
+"""The terminal display: one line per stage with losses, speed and an estimate of what is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class TerminalProgress:
+    """An :class:`~dakit.interfaces.Observer` on a rich console; without a terminal it prints plain lines.
+
+    Args:
+        console: where to write.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._shown = 0.0
+
+    def stage_started(self, title: str, steps: int | None) -> None:
+        """Open the stage's line."""
+        self._close()
+        if not self.console.is_terminal:
+            self.console.print(f"  {escape(title)}")
+            return
+        self._progress = Progress(
+            TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[losses]}"),
+            console=self.console, transient=True,
+        )  # fmt: skip
+        self._progress.start()
+        self._task = self._progress.add_task(escape(title), total=steps, losses="")
+
+    def step(self, done: int, losses: Mapping[str, float]) -> None:
+        """Move the bar; a few times a second is enough."""
+        if self._progress is None or self._task is None or time.monotonic() - self._shown < 0.2:
+            return
+        self._shown = time.monotonic()
+        shown = "  ".join(f"{escape(name)} {value:.3g}" for name, value in list(losses.items())[:4])
+        self._progress.update(self._task, completed=done, losses=shown)
+
+    def message(self, text: str) -> None:
+        """Print a remark above the bar."""
+        self.console.print(escape(text))
+
+    def stage_finished(self, title: str, seconds: float) -> None:
+        """Close the line."""
+        self._close()
+        self.console.print(f"  done in {seconds:.1f} s")
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = self._task = None

@@ -1,0 +1,558 @@
+"""From YAML to checked plans, one per row of the table: every problem at once, each with file:line and key."""
+
+from __future__ import annotations
+
+import copy
+import re
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dakit.data.splits import Split
+from dakit.errors import DakitError, RecipeError, did_you_mean
+from dakit.files import shipped_recipes
+from dakit.interfaces import Engine, ImageSet, Spec, TestSet
+from dakit.plugins import find_plugins
+from dakit.registry import (
+    KINDS,
+    ParameterProblems,
+    Registry,
+    check,
+    component_kind,
+    optional,
+    schema,
+    union_members,
+)
+from dakit.yaml_lines import read_yaml
+
+Key = tuple[str, ...]
+
+_ROOT = {
+    "recipe": str, "title": str, "method": str, "rows": list, "seeds": list, "engine": dict, "data": dict,
+    "components": dict, "stages": dict, "pictures": list, "variants": dict, "profiles": dict, "published": dict,
+}  # fmt: skip
+_COMPONENTS = [kind for kind in KINDS if kind not in ("dataset", "stage")]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a stage's input names: ``source.train`` or ``stage_2.translator``; output "" is the whole stage."""
+
+    producer: str
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.producer}.{self.output}" if self.output else self.producer
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """One role of the data: which dataset, how it is split, whether its labels are hidden."""
+
+    role: str
+    spec: Spec[ImageSet]
+    split: Split | None
+    unlabelled: bool
+    size: int
+    classes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage with its checked parameters and where its inputs come from."""
+
+    name: str
+    spec: Spec[Any]
+    inputs: Mapping[str, Reference]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that one row of the table needs, pruned: stages in file order and the data they read."""
+
+    row: str
+    data: Mapping[str, DataPlan]
+    stages: tuple[StagePlan, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe.
+
+    Attributes:
+        name: of the recipe, which names its folder of results.
+        title: the heading of its table.
+        file: where it was read.
+        profile: that was laid over it, or "".
+        rows: what is run when nobody says otherwise.
+        seeds: each is a whole repetition.
+        engine: how to compute.
+        plans: one per row, the method first.
+        published: numbers from the paper, row -> class -> percent.
+        profiles: the names of all profiles.
+        document: the resolved recipe as plain data.
+        registry: that its names were looked up in.
+    """
+
+    name: str
+    title: str
+    file: str
+    profile: str
+    rows: tuple[str, ...]
+    seeds: tuple[int, ...]
+    engine: Engine
+    plans: Mapping[str, Plan]
+    published: Mapping[str, Mapping[str, float]]
+    profiles: tuple[str, ...]
+    document: Mapping[str, Any] = field(repr=False)
+    registry: Registry = field(repr=False, compare=False)
+
+    def plan(self, row: str) -> Plan:
+        """The plan of one row.
+
+        Raises:
+            DakitError: there is no such row.
+        """
+        if row not in self.plans:
+            raise DakitError(f'{self.file}: there is no variant "{row}"{did_you_mean(row, self.plans)}')
+        return self.plans[row]
+
+
+def find_recipe(source: str | Path) -> Path:
+    """A recipe's file, from its path or from the name of a shipped one.
+
+    Raises:
+        DakitError: there is neither.
+    """
+    if Path(source).is_file():
+        return Path(source)
+    shipped = shipped_recipes()
+    name = Path(source).name.removesuffix(".yaml")
+    if name in shipped and str(source) in (name, f"{name}.yaml", f"recipes/{name}.yaml"):
+        return shipped[name]
+    raise DakitError(f"{source}: there is no such file, and no shipped recipe{did_you_mean(name, shipped)}")
+
+
+def load_recipe(
+    source: str | Path,
+    *,
+    profile: str | None = None,
+    overrides: Iterable[str] = (),
+    plugins: Iterable[Path] = (),
+    registry: Registry | None = None,
+) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        source: a path, or the name of a shipped recipe.
+        profile: a set of overrides that the recipe names.
+        overrides: ``"stage.parameter=value"``, the value in YAML; laid over profile and variants.
+        plugins: Python files with further plugins.
+        registry: to look names up in, instead of finding the plugins anew.
+
+    Raises:
+        RecipeError: with every problem found.
+        DakitError: the file cannot be read.
+
+    >>> recipe = load_recipe("cycleat_digits")
+    >>> recipe.plan("cycleat").stages[0].name
+    'pretrain'
+    """
+    path = find_recipe(source)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError([f"{path}: not UTF-8 text (byte {error.start}); a recipe is a YAML file"]) from None
+    except OSError as error:
+        raise DakitError(f"{path}: cannot be read: {error.strerror}") from error
+    data, where = read_yaml(text, str(path))
+    return _Checker(data, where, path, registry or Registry(find_plugins(plugins))).check(profile, overrides)
+
+
+class _Checker:
+    """Collects problems while it turns a document into plans."""
+
+    def __init__(self, data: Any, where: dict[Key, str], path: Path, registry: Registry) -> None:
+        self.data = data
+        self.where = where
+        self.path = path
+        self.registry = registry
+        self.problems: dict[str, None] = {}  # ordered, each once: rows share most of the recipe
+
+    def problem(self, key: Key, text: str) -> None:
+        place = next((self.where[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.where), str(self.path))
+        self.problems[f"{place}: {'.'.join(key)}: {text}"] = None
+
+    def stop_on_problems(self) -> None:
+        if self.problems:
+            raise RecipeError(self.problems)
+
+    # ------------------------------------------------------------------------------ the document
+    def check(self, profile: str | None, overrides: Iterable[str]) -> Recipe:
+        if not isinstance(self.data, dict):
+            raise RecipeError([f"{self.path}: a recipe is a mapping with {', '.join(_ROOT)}"])
+        for key, value in self.data.items():
+            if key not in _ROOT:
+                self.problem((key,), f"a recipe has no such key{did_you_mean(key, _ROOT)}")
+            elif not isinstance(value, _ROOT[key]):
+                self.problem((key,), f"must be a {_NAMES[_ROOT[key]]}, not {value!r}")
+        for key in ("recipe", "method", "data", "stages"):
+            if key not in self.data:
+                self.problem((key,), "is missing")
+        self.stop_on_problems()
+        for group in ("data", "components", "stages", "variants", "profiles"):
+            for name, value in self.data.setdefault(group, {}).items():
+                if not re.fullmatch(r"[A-Za-z_][\w-]*", name):
+                    self.problem((group, name), "a name is letters, digits, _ and -")
+                if not isinstance(value, dict) and (group, name) not in (
+                    ("data", "size"),
+                    ("data", "classes"),
+                ):
+                    self.problem((group, name), f"must be a mapping, not {value!r}")
+        self.stop_on_problems()
+        profiles = self.data["profiles"]
+        if profile is not None and profile not in profiles:
+            raise DakitError(f'{self.path}: there is no profile "{profile}"{did_you_mean(profile, profiles)}')
+        if profile is not None:
+            self.override(self.data, profiles[profile], ("profiles", profile))
+        wanted = [self.parse_override(text) for text in overrides]
+        variants = self.data["variants"]
+        method = self.data["method"]
+        if method in variants:
+            self.problem(("variants", method), "is the method itself; a variant needs another name")
+        for key, value, origin in wanted:
+            self.override(self.data, {key: value}, (), origin)
+        self.stop_on_problems()
+
+        plans = {}
+        base_where = dict(self.where)
+        for row, changes in {method: {}, **variants}.items():
+            self.where = dict(base_where)
+            document = copy.deepcopy(self.data)
+            self.override(document, changes, ("variants", row))
+            for key, value, origin in wanted:
+                self.override(document, {key: value}, (), origin)
+            plans[row] = self.plan(document, row)
+        self.where = base_where
+        rows = self.data.get("rows", [method])
+        for row in rows:
+            if row not in plans:
+                self.problem(("rows",), f'there is no variant "{row}"{did_you_mean(str(row), plans)}')
+        seeds = self.data.get("seeds", [0])
+        if not seeds or not all(type(s) is int and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
+            self.problem(("seeds",), f"must be a list of different whole numbers from 0 on, not {seeds!r}")
+        engine = self.checked(Engine, 0, "engine", self.data.get("engine", {}), ("engine",))
+        self.stop_on_problems()
+        return Recipe(
+            name=self.data["recipe"],
+            title=str(self.data.get("title", self.data["recipe"])),
+            file=str(self.path),
+            profile=profile or "",
+            rows=tuple(rows),
+            seeds=tuple(seeds),
+            engine=Engine(**engine),
+            plans=plans,
+            published=self.data.get("published", {}),
+            profiles=tuple(profiles),
+            document=self.data,
+            registry=self.registry,
+        )
+
+    def parse_override(self, text: str) -> tuple[str, Any, str]:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise DakitError(f'--set {text}: expected KEY=VALUE, such as "adapt.steps=500"')
+        origin = f"--set {key.strip()}"
+        return key.strip(), read_yaml(value, origin)[0], origin
+
+    def override(self, document: dict[str, Any], changes: Mapping[str, Any], at: Key, origin: str = "") -> None:
+        """Lay ``changes`` (dotted key -> value) over a document; a mapping replaces what stood there."""
+        for dotted, value in changes.items():
+            here = (*at, dotted)
+            place = origin or self.where.get(here, str(self.path))
+            key = tuple(dotted.split("."))
+            if key[0] not in _ROOT:
+                groups = [g for g in ("data", "components", "stages") if key[0] in document[g]]
+                if not groups:
+                    names = [*document["stages"], *document["components"], *document["data"], *_ROOT]
+                    self.problems[f'{place}: {dotted}: nothing is called "{key[0]}"{did_you_mean(key[0], names)}'] = (
+                        None
+                    )
+                    continue
+                if len(groups) > 1:
+                    both = " or ".join(f"{group}.{dotted}" for group in groups)
+                    self.problems[f"{place}: {dotted}: stands for two things; write {both}"] = None
+                    continue
+                key = (groups[0], *key)
+            target: Any = document
+            for part in key[:-1]:
+                target = target.setdefault(part, {}) if isinstance(target, dict) else target
+            if not isinstance(target, dict):
+                self.problems[f"{place}: {dotted}: {'.'.join(key[:-1])} has no parts to set"] = None
+                continue
+            target[key[-1]] = copy.deepcopy(value)
+            for known in [known for known in self.where if known[: len(key)] == key]:
+                del self.where[known]
+            self.where[key] = place
+            for known, line in list(self.where.items()):
+                if known[: len(here)] == here and len(known) > len(here):
+                    self.where[(*key, *known[len(here) :])] = line
+
+    # ----------------------------------------------------------------------------------- one row
+    def plan(self, document: dict[str, Any], row: str) -> Plan:
+        data = self.roles(document["data"])
+        for name in document["components"]:
+            self.component(document["components"][name], ("components", name))
+        stages: dict[str, StagePlan] = {}
+        for name in document["stages"]:
+            stage = self.stage(document, name, data, stages)
+            if stage is not None:
+                stages[name] = stage
+        pictures = document.get("pictures", [])
+        for name in pictures:
+            if name not in document["stages"]:
+                self.problem(("pictures",), f'there is no stage "{name}"{did_you_mean(str(name), stages)}')
+        needed = {*list(document["stages"])[-1:], *pictures}
+        for stage in reversed(stages.values()):
+            if stage.name in needed:
+                needed |= {reference.producer for reference in stage.inputs.values()}
+        return Plan(
+            row=row,
+            data={role: plan for role, plan in data.items() if role in needed},
+            stages=tuple(stage for stage in stages.values() if stage.name in needed),
+        )
+
+    def roles(self, document: dict[str, Any]) -> dict[str, DataPlan]:
+        """Every role of ``data``: with its size and classes, as one cannot be read without them."""
+        size, classes = document.get("size"), document.get("classes")
+        if type(size) is not int or size < 1:
+            self.problem(("data", "size"), f"must be the height and width of the images in pixels, not {size!r}")
+        if classes is not None:
+            if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
+                self.problem(("data", "classes"), f"must be a list of names, not {classes!r}")
+            elif len(set(classes)) != len(classes) or len(classes) < 2:
+                self.problem(("data", "classes"), f"must be at least two different names, not {classes!r}")
+        plans = {}
+        for role, given in document.items():
+            if role in ("size", "classes"):
+                continue
+            key = ("data", role)
+            params = {k: v for k, v in given.items() if k not in ("use", "split", "unlabelled")}
+            spec = self.spec("dataset", given.get("use"), params, key)
+            split = None
+            if "split" in given:
+                split_key = (*key, "split")
+                if isinstance(given["split"], dict):
+                    fields = self.checked(Split, 0, "a split", given["split"], split_key)
+                    try:
+                        split = Split(**fields) if fields else None
+                    except DakitError as error:
+                        self.problem(split_key, str(error))
+                else:
+                    self.problem(split_key, f"must be a mapping such as {{holdout: 0.2}}, not {given['split']!r}")
+            unlabelled = given.get("unlabelled", False)
+            if type(unlabelled) is not bool:
+                self.problem((*key, "unlabelled"), f"must be true or false, not {unlabelled!r}")
+            plans[role] = DataPlan(
+                role=role,
+                spec=spec or Spec("dataset", "?"),
+                split=split,
+                unlabelled=unlabelled is True,
+                size=size if type(size) is int else 0,
+                classes=tuple(classes) if isinstance(classes, list) else None,
+            )
+        return plans
+
+    def component(self, given: Any, key: Key, kind: str | None = None) -> Spec[Any] | None:
+        """A component's spec; without a kind, whichever kind has its name."""
+        if not isinstance(given, dict):
+            self.problem(key, f"must be a mapping with `use`, not {given!r}")
+            return None
+        use = given.get("use")
+        params = {k: v for k, v in given.items() if k != "use"}
+        if kind is not None:
+            return self.spec(kind, use, params, key)
+        kinds = [k for k in _COMPONENTS if use in {e.name for e in self.registry.entries(k)} or "/" in str(use)]
+        if not kinds:
+            names = [entry.name for k in _COMPONENTS for entry in self.registry.entries(k)]
+            failed = "".join(f"\n  (plugin not loaded: {line})" for line in self.registry.plugins.failures())
+            self.problem((*key, "use"), f'no plugin offers "{use}"{did_you_mean(str(use), names)}{failed}')
+            return None
+        return self.spec(kinds[0], use, params, key) if len(kinds) == 1 else None
+
+    def spec(self, kind: str, use: Any, params: Mapping[str, Any], key: Key) -> Spec[Any] | None:
+        if not isinstance(use, str):
+            self.problem(key, f"needs `use:` with the name of a {kind}")
+            return None
+        try:
+            return self.registry.spec(kind, use, params)
+        except ParameterProblems as error:
+            for path, text in error.problems:
+                self.problem((*key, *path), text)
+        except DakitError as error:
+            self.problem((*key, "use" if kind != "stage" else "do"), str(error))
+        return None
+
+    def checked(self, factory: Any, given: int, what: str, params: Mapping[str, Any], key: Key) -> dict[str, Any]:
+        try:
+            return check(factory, given, what, params)
+        except ParameterProblems as error:
+            for path, text in error.problems:
+                self.problem((*key, *path), text)
+        return {}
+
+    # --------------------------------------------------------------------------------- one stage
+    def stage(
+        self,
+        document: dict[str, Any],
+        name: str,
+        data: Mapping[str, DataPlan],
+        above: Mapping[str, StagePlan],
+    ) -> StagePlan | None:
+        given = document["stages"][name]
+        key = ("stages", name)
+        if not isinstance(given.get("do"), str):
+            self.problem(key, "needs `do:` with the name of a stage")
+            return None
+        try:
+            entry = self.registry.find("stage", given["do"])
+        except DakitError as error:
+            self.problem((*key, "do"), str(error))
+            return None
+        inputs = stage_inputs(entry.factory)
+        hints = typing.get_type_hints(entry.factory.__init__)  # type: ignore[misc]
+        params: dict[str, Any] = {}
+        references: dict[str, Reference] = {}
+        for parameter, value in given.items():
+            if parameter == "do":
+                continue
+            here = (*key, parameter)
+            if parameter in inputs:
+                if value is None and optional(inputs[parameter]):
+                    continue
+                reference = self.reference(document, value, inputs[parameter], given["do"], here, data, above)
+                if reference is not None:
+                    references[parameter] = reference
+            elif parameter in hints and (kind := component_kind(hints[parameter])) and value is not None:
+                params[parameter] = self.named_component(document, value, kind, here)
+            elif parameter in hints:
+                params[parameter] = value
+            else:
+                known = [*hints, *inputs]
+                self.problem(here, f'stage "{given["do"]}" has no such parameter{did_you_mean(parameter, known)}')
+        for parameter, annotation in inputs.items():
+            if given.get(parameter) is None and not optional(annotation):
+                self.problem(key, f'stage "{given["do"]}" needs the input "{parameter}"')
+        if any(isinstance(value, _Missing) for value in params.values()):
+            return StagePlan(name, Spec("stage", given["do"], {}, entry.factory), references)
+        spec = self.spec("stage", given["do"], params, key)
+        if spec is None:  # go on, so that what stands below is checked as well
+            return StagePlan(name, Spec("stage", given["do"], {}, entry.factory), references)
+        try:
+            stage = spec.build()
+            for text in getattr(stage, "check", lambda inputs: [])(frozenset(references)):
+                self.problem(key, text)
+        except DakitError as error:
+            self.problem(key, str(error))
+        return StagePlan(name, spec, references)
+
+    def named_component(self, document: dict[str, Any], value: Any, kind: str, key: Key) -> Any:
+        if isinstance(value, dict):
+            return self.component(value, key, kind) or _Missing()
+        components = document["components"]
+        if value not in components:
+            self.problem(key, f'there is no component "{value}"{did_you_mean(str(value), components)}')
+            return _Missing()
+        use = components[value].get("use")
+        kinds = [k for k in _COMPONENTS if use in {entry.name for entry in self.registry.entries(k)}]
+        if kinds and kind not in kinds:
+            fitting = [
+                n for n, c in components.items() if c.get("use") in {e.name for e in self.registry.entries(kind)}
+            ]
+            self.problem(key, f'"{value}" is a {kinds[0]}, but a {kind} is needed{did_you_mean(str(value), fitting)}')
+            return _Missing()
+        return self.component(components[value], ("components", value), kind) or _Missing()
+
+    def reference(
+        self,
+        document: dict[str, Any],
+        value: Any,
+        wanted: Any,
+        do: str,
+        key: Key,
+        data: Mapping[str, DataPlan],
+        above: Mapping[str, StagePlan],
+    ) -> Reference | None:
+        if not isinstance(value, str):
+            self.problem(key, f"must name what stands above, such as source.train, not {value!r}")
+            return None
+        producer, _, output = value.partition(".")
+        if producer in data:
+            split = data[producer].split
+            parts = ["train", "test"] if split else ["all"]
+            if output not in parts:
+                because = "" if split is None or output != "all" else " (all of it would include the test images)"
+                self.problem(key, f'{producer} has no "{output}"{because}{did_you_mean(output, parts)}')
+                return None
+            if output == "test" and do != "evaluate":
+                self.problem(key, f"{value} holds the test images: only the stage `evaluate` may read them")
+                return None
+            produced: tuple[Any, ...] = (TestSet,) if output == "test" else (ImageSet,)
+        elif producer in above:
+            outputs = stage_outputs(above[producer].spec.factory)
+            if output and output not in outputs:
+                self.problem(key, f'stage {producer} makes no "{output}"{did_you_mean(output, outputs)}')
+                return None
+            if not output:
+                produced = (typing.get_type_hints(above[producer].spec.factory.run)["return"],)
+            else:
+                produced = union_members(outputs[output])
+        elif producer in document["stages"]:
+            self.problem(key, f"{producer} stands below; a stage may read only what stands above it")
+            return None
+        else:
+            names = [*data, *above]
+            self.problem(key, f'nothing above is called "{producer}"{did_you_mean(producer, names)}')
+            return None
+        if not {p for p in produced if p is not type(None)} & set(union_members(wanted)):
+            self.problem(key, f"{value} is {_show(produced)}, but {_show(union_members(wanted))} is needed")
+            return None
+        return Reference(producer, output)
+
+
+class _Missing:
+    """Stands for a component that has a problem of its own, already told."""
+
+
+_NAMES = {str: "text", list: "list", dict: "mapping"}
+
+
+def stage_inputs(factory: Any) -> dict[str, Any]:
+    """The inputs of a stage: the parameters of its ``run`` after the context, with their annotations."""
+    hints = typing.get_type_hints(factory.run)
+    return {name: hint for name, hint in hints.items() if name not in ("return", "ctx")}
+
+
+def stage_outputs(factory: Any) -> dict[str, Any]:
+    """What a stage makes: the fields of the NamedTuple that its ``run`` returns."""
+    return typing.get_type_hints(typing.get_type_hints(factory.run)["return"])
+
+
+def describe_parameters(factory: Any, given: int) -> list[tuple[str, str, str]]:
+    """(name, type, default) of every parameter, for people."""
+    model = schema(factory, given, "component")
+    hints = typing.get_type_hints(getattr(factory, "__init__") if isinstance(factory, type) else factory)
+    return [
+        (name, _show(union_members(hints.get(name, Any))), "needed" if f.is_required() else repr(f.default))
+        for name, f in model.model_fields.items()
+    ]
+
+
+def _show(types: Sequence[Any]) -> str:
+    return " or ".join(
+        "nothing" if t is type(None) else getattr(t, "__name__", str(t)) if not typing.get_args(t)
+        else str(t).replace("dakit.interfaces.", "").replace("typing.", "")
+        for t in types
+    )  # fmt: skip

@@ -1,0 +1,195 @@
+"""From a name in a recipe to a checked :class:`~dakit.interfaces.Spec`: the factory's signature is the schema."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError, create_model
+
+from dakit import interfaces
+from dakit.errors import DakitError, did_you_mean
+from dakit.interfaces import Spec
+from dakit.plugins import Plugins
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of component.
+
+    Attributes:
+        hook: that plugins answer.
+        given: how many leading arguments dakit passes itself.
+        interface: the Protocol that a stage's signature names.
+    """
+
+    hook: str
+    given: int
+    interface: type
+
+
+KINDS: Mapping[str, Kind] = {
+    "dataset": Kind("dakit_datasets", 2, interfaces.ImageSet),
+    "translator": Kind("dakit_translators", 0, interfaces.Translator),
+    "discriminator": Kind("dakit_discriminators", 0, interfaces.Discriminator),
+    "classifier": Kind("dakit_classifiers", 1, interfaces.Classifier),
+    "transfer_loss": Kind("dakit_transfer_losses", 0, interfaces.TransferLoss),
+    "selector": Kind("dakit_selectors", 0, interfaces.Selector),
+    "stage": Kind("dakit_stages", 0, interfaces.Stage),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered factory and where it comes from."""
+
+    kind: str
+    name: str
+    distribution: str
+    factory: Callable[..., Any]
+
+
+class Registry:
+    """All factories of all plugins, by kind and name. A kind's plugins are asked when it is first needed.
+
+    Raises:
+        DakitError: (when asked for a name) it is unknown, or two plugins offer it.
+    """
+
+    def __init__(self, plugins: Plugins) -> None:
+        self.plugins = plugins
+        self._entries: dict[str, list[Entry]] = {}
+
+    def entries(self, kind: str) -> list[Entry]:
+        """Every factory of a kind, sorted by name."""
+        if kind not in KINDS:
+            raise DakitError(f'there is no kind "{kind}"{did_you_mean(kind, KINDS)}')
+        if kind not in self._entries:
+            hook = getattr(self.plugins.manager.hook, KINDS[kind].hook)
+            self._entries[kind] = sorted(
+                (
+                    Entry(kind, name, self.plugins.distribution(impl.plugin_name), factory)
+                    for impl in hook.get_hookimpls()
+                    for name, factory in impl.function().items()
+                ),
+                key=lambda entry: (entry.name, entry.distribution),
+            )
+        return self._entries[kind]
+
+    def find(self, kind: str, name: str) -> Entry:
+        """The factory called ``name``; ``distribution/name`` picks one of several."""
+        distribution, _, bare = name.rpartition("/")
+        found = [
+            entry for entry in self.entries(kind) if entry.name == bare and distribution in ("", entry.distribution)
+        ]
+        if not found:
+            failed = "".join(f"\n  (plugin not loaded: {line})" for line in self.plugins.failures())
+            known = [entry.name for entry in self.entries(kind)]
+            raise DakitError(f'no {kind} is called "{name}"{did_you_mean(bare, known)}{failed}')
+        if len(found) > 1:
+            names = " or ".join(f'"{entry.distribution}/{entry.name}"' for entry in found)
+            raise DakitError(f'{len(found)} plugins offer the {kind} "{name}": say which, {names}')
+        return found[0]
+
+    def spec(self, kind: str, name: str, params: Mapping[str, Any]) -> Spec[Any]:
+        """Check the parameters and return the unbuilt component.
+
+        Raises:
+            ParameterProblems: some parameters are unknown, missing, of the wrong type or out of range.
+        """
+        entry = self.find(kind, name)
+        values = check(entry.factory, KINDS[kind].given, f'{kind} "{entry.name}"', params)
+        return Spec(kind, name, values, entry.factory, int(getattr(entry.factory, "version", 1)))
+
+
+class ParameterProblems(DakitError):
+    """Every wrong parameter of one component: ``(parameter path, message)``."""
+
+    def __init__(self, problems: list[tuple[tuple[str, ...], str]]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(f"{'.'.join(path)}: {text}" for path, text in problems))
+
+
+def check(factory: Callable[..., Any], given: int, what: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Check parameters against a signature and fill in its defaults.
+
+    Raises:
+        ParameterProblems: all of them at once.
+    """
+    model = schema(factory, given, what)
+    try:
+        checked = model(**params)
+    except ValidationError as error:
+        raise ParameterProblems(_explain(what, model, error)) from None
+    return {name: getattr(checked, name) for name in model.model_fields}
+
+
+def schema(factory: Callable[..., Any], given: int, what: str) -> type[BaseModel]:
+    """A pydantic model of a factory's parameters after the first ``given``: strict, unknown ones refused.
+
+    Raises:
+        DakitError: the signature cannot be a schema (``*args``, ``**kwargs``).
+    """
+    target = factory.__init__ if inspect.isclass(factory) else factory
+    hints = typing.get_type_hints(target, include_extras=True)
+    fields: dict[str, Any] = {}
+    for parameter in list(inspect.signature(factory).parameters.values())[given:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise DakitError(f"{what}: its signature has *{parameter.name}, so parameters cannot be checked")
+        annotation = hints.get(parameter.name, Any)
+        if component_kind(annotation):
+            annotation = InstanceOf[Spec[Any]] | None if optional(annotation) else InstanceOf[Spec[Any]]
+        fields[parameter.name] = (
+            annotation,
+            ... if parameter.default is parameter.empty else parameter.default,
+        )
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    return create_model("Parameters", __config__=config, **fields)
+
+
+def component_kind(annotation: Any) -> str | None:
+    """The kind that a parameter annotated ``Spec[Classifier]`` (or ``Spec[Classifier] | None``) asks for.
+
+    >>> component_kind(Spec[interfaces.Classifier] | None)
+    'classifier'
+    >>> component_kind(int) is None
+    True
+    """
+    for member in union_members(annotation):
+        if typing.get_origin(member) is Spec:
+            interface = typing.get_args(member)[0]
+            return next(name for name, kind in KINDS.items() if kind.interface is interface)
+    return None
+
+
+def union_members(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, or the annotation alone."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def optional(annotation: Any) -> bool:
+    """Whether None is one of the alternatives."""
+    return type(None) in union_members(annotation)
+
+
+def _explain(what: str, model: type[BaseModel], error: ValidationError) -> list[tuple[tuple[str, ...], str]]:
+    problems: dict[tuple[str, ...], str] = {}
+    for fault in error.errors():
+        path = tuple(str(part) for part in fault["loc"][:1])
+        if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+            text = f"{what} has no such parameter{did_you_mean(path[0], model.model_fields)}"
+        elif fault["type"] == "missing" and len(fault["loc"]) == 1:
+            text = f"{what} needs this parameter"
+        else:
+            inner = ".".join(str(p) for p in fault["loc"][1:] if isinstance(p, int) or p.isidentifier())
+            text = (f"{inner}: " if inner else "") + f"{fault['msg']}, not {fault['input']!r}"
+            if path in problems and text not in problems[path]:
+                text = f"{problems[path]}; or: {text}"
+        problems[path] = text
+    return sorted(problems.items())

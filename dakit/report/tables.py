@@ -1,0 +1,125 @@
+"""The ladder: one row per variant, the paper's numbers beneath, for terminals, Markdown and machines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dakit.metrics import Summary
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Published = Mapping[str, Mapping[str, float]]
+"""Row -> class or "Ave." -> percent, as printed in a paper."""
+
+
+class _Line(NamedTuple):
+    """One line of the table as text: a measured row (``best``: the highest "Ave.") or a published one."""
+
+    cells: list[str]
+    published: bool
+    best: bool
+
+
+def ladder(
+    summaries: Mapping[str, Summary], published: Published | None = None, title: str = "", note: str = ""
+) -> Table:
+    """The table for a terminal: row, classes, "Ave.", interval, seeds x folds; numbers in percent.
+
+    The best "Ave." is bold. Beneath a row stands, dim, what the paper has for it. For all numbers to be seen
+    in full the terminal must be about 80 columns wide for seven classes.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=Text(title) if title else None,
+        caption=Text(note) if note else None,
+        box=None,
+        padding=(0, 1, 0, 0),
+    )
+    head = _head(summaries)
+    table.add_column(head[0], overflow="fold", min_width=8)
+    for name in head[1:]:
+        table.add_column(Text(name.replace(" x ", "\nx ")), justify="right", no_wrap=True, vertical="bottom")
+    average = len(head) - 3
+    for line in _lines(summaries, published or {}):
+        cells = [Text(cell) for cell in line.cells]
+        if line.best:
+            cells[average].stylize("bold")
+        table.add_row(*cells, style="dim italic" if line.published else None)
+    return table
+
+
+def to_markdown(
+    summaries: Mapping[str, Summary], published: Published | None = None, title: str = "", note: str = ""
+) -> str:
+    """The same table in Markdown; the paper's rows are in italics."""
+    head = _head(summaries)
+    rows = [_markdown_row(head), _markdown_row([":---"] + ["---:"] * (len(head) - 1))]
+    average = len(head) - 3
+    for line in _lines(summaries, published or {}):
+        cells = [cell.strip().replace("|", "\\|") for cell in line.cells]
+        if line.best:
+            cells[average] = f"**{cells[average]}**"
+        rows.append(_markdown_row([f"*{cell}*" if line.published and cell else cell for cell in cells]))
+    return "\n\n".join(part for part in (f"**{title}**" if title else "", "\n".join(rows), note) if part)
+
+
+def to_json(summaries: Mapping[str, Summary], published: Published | None = None) -> dict[str, Any]:
+    """The table as plain values, by row; every rate in percent and not rounded, None where there is none."""
+    return {
+        row: {
+            "per_class": dict(zip(summary.classes, map(_percent, summary.per_class.tolist()), strict=True)),
+            "macro": _percent(summary.macro),
+            "interval": [_percent(summary.low), _percent(summary.high)],
+            "per_seed": {str(seed): _percent(macro) for seed, macro in summary.per_seed.items()},
+            "seeds": list(summary.seeds),
+            "folds": list(summary.folds),
+            "images": summary.images,
+            "classes": list(summary.classes),
+            "confusion": summary.confusion.tolist(),
+            "published": dict((published or {}).get(row, {})) or None,
+        }
+        for row, summary in summaries.items()
+    }
+
+
+def _classes(summaries: Mapping[str, Summary]) -> list[str]:
+    """The classes of all rows, in the order in which they come; rows of one recipe have the same."""
+    return list(dict.fromkeys(name for summary in summaries.values() for name in summary.classes))
+
+
+def _head(summaries: Mapping[str, Summary]) -> list[str]:
+    return ["", *_classes(summaries), "Ave.", "95 %", "seeds x folds"]
+
+
+def _lines(summaries: Mapping[str, Summary], published: Published) -> list[_Line]:
+    classes = _classes(summaries)
+    best = max((summary.macro for summary in summaries.values()), default=math.nan)
+    lines = []
+    for row, summary in summaries.items():
+        found = dict(zip(summary.classes, summary.per_class.tolist(), strict=True))
+        recalls = [_cell(_percent(found.get(name, math.nan))) for name in classes]
+        interval = f"{_cell(_percent(summary.low))}-{_cell(_percent(summary.high))}"
+        rounds = f"{len(summary.seeds)} x {len(summary.folds)}"
+        cells = [row, *recalls, _cell(_percent(summary.macro)), interval, rounds]
+        lines.append(_Line(cells, published=False, best=summary.macro == best))
+        if row in published:
+            numbers = [_cell(published[row].get(name)) for name in (*classes, "Ave.")]
+            lines.append(_Line(["  paper", *numbers, "", ""], published=True, best=False))
+    return lines
+
+
+def _percent(rate: float) -> float | None:
+    return None if math.isnan(rate) else 100 * rate
+
+
+def _cell(percent: float | None) -> str:
+    return "-" if percent is None else f"{percent:.2f}"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,206 @@
+"""``train_classifier``: f_S (Eq. 3), f_T (Eq. 10) and every baseline that trains a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import annotated_types
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dakit.data.augment import Augment, augmentation
+from dakit.data.batches import Batches
+from dakit.data.sets import Joined
+from dakit.errors import DakitError
+from dakit.interfaces import (
+    Classifier,
+    Context,
+    Fraction,
+    ImageSet,
+    NonNegative,
+    Positive,
+    Prediction,
+    Spec,
+    Trained,
+    TransferLoss,
+)
+from dakit.training import Trainer, derive_seed, trained
+
+
+class TrainedClassifier(NamedTuple):
+    """What the stage makes."""
+
+    model: Trained[Classifier]
+
+
+class TrainClassifier:
+    """Train a classifier on labelled images, with cross-entropy and, given a teacher, a transfer loss.
+
+    With f the network, (x, y) drawn from ``train`` (and ``extra``), and t the frozen ``teacher``, minimise
+
+        E[-log softmax(f(x))_y] + transfer(t(x), f(x)).
+
+    Without a teacher this is Eq. 3 of CycleAT (Zhang et al., ACM MM 2018); with f_W as teacher and
+    attention transfer as loss it is Eq. 10, whose beta belongs to the transfer loss. Adam; the last
+    weights are taken, so no image outside ``train`` and ``extra`` has a say.
+
+    Inputs: ``train``; optional ``extra`` (more labelled images of the same classes), ``teacher``,
+    ``init`` (weights to start from; the same network).
+
+    Args:
+        classifier: the network.
+        steps: optimiser steps.
+        batch_size: images per step.
+        lr: learning rate of Adam.
+        beta1: first-moment decay of Adam ("momentum 0.5" in the paper).
+        weight_decay: L2 penalty, decoupled (AdamW) when above 0.
+        decay_from: from this fraction of the steps on, the learning rate falls linearly to zero; 1 = never.
+        transfer: the loss between teacher and student; needs ``teacher``.
+        augment: what may be changed in a training image, see :class:`~dakit.data.augment.Augment`.
+        extra_share: this fraction of every batch comes from ``extra``; None joins both sets into one.
+        balanced: draw every class equally often.
+        update: "all" weights, or only the "head" (a linear probe: features, and the statistics of
+            normalisation layers, stay as they are).
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        *,
+        classifier: Spec[Classifier],
+        steps: Positive,
+        batch_size: Positive = 32,
+        lr: Annotated[float, annotated_types.Gt(0)] = 2e-4,
+        beta1: Annotated[float, annotated_types.Ge(0), annotated_types.Lt(1)] = 0.5,
+        weight_decay: NonNegative = 0.0,
+        decay_from: Fraction = 1.0,
+        transfer: Spec[TransferLoss] | None = None,
+        augment: Augment | None = None,
+        extra_share: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] | None = None,
+        balanced: bool = False,
+        update: Literal["all", "head"] = "all",
+    ) -> None:
+        self.classifier = classifier
+        self.steps = steps
+        self.batch_size = batch_size
+        self.lr = lr
+        self.beta1 = beta1
+        self.weight_decay = weight_decay
+        self.decay_from = decay_from
+        self.transfer = transfer
+        self.augment = augment
+        self.extra_share = extra_share
+        self.balanced = balanced
+        self.update = update
+
+    def check(self, inputs: frozenset[str]) -> list[str]:
+        """What does not fit together, before anything runs."""
+        problems = []
+        if ("teacher" in inputs) != (self.transfer is not None):
+            problems.append("`teacher` and `transfer` go together: set both or neither")
+        if self.extra_share is not None and "extra" not in inputs:
+            problems.append("`extra_share` needs the input `extra`")
+        if self.extra_share is not None and not 0 < round(self.extra_share * self.batch_size) < self.batch_size:
+            problems.append(f"extra_share {self.extra_share} of a batch of {self.batch_size} leaves one side empty")
+        return problems
+
+    def run(
+        self,
+        ctx: Context,
+        *,
+        train: ImageSet,
+        extra: ImageSet | None = None,
+        teacher: Trained[Classifier] | None = None,
+        init: Trained[Classifier] | None = None,
+    ) -> TrainedClassifier:
+        """Train and return the last weights.
+
+        Raises:
+            DakitError: unlabelled or too few images, other classes, or another network than ``init``.
+        """
+        for name, images in (("train", train), ("extra", extra)):
+            if images is not None and (not images.classes or min(images.labels, default=-1) < 0):
+                raise DakitError(f"{name}: every image needs a label to train a classifier")
+        if extra is not None and extra.classes != train.classes:
+            raise DakitError(f"extra has the classes {extra.classes}, but train has {train.classes}")
+        student: nn.Module = self.classifier.build(len(train.classes))
+        if init is not None:
+            if init.spec != self.classifier or init.classes != train.classes:
+                raise DakitError(
+                    f"init is {init.spec.name} {dict(init.spec.params)} for {init.classes}, but the classifier is "
+                    f"{self.classifier.name} {dict(self.classifier.params)} for {train.classes}"
+                )
+            student.load_state_dict(dict(init.state))
+        trainer = Trainer(ctx)
+        student = trainer.place(student, train=True)
+        learned = self._learned(student)
+        guide = None if teacher is None else trainer.place(teacher.build(), train=False)
+        loss = None if self.transfer is None else self.transfer.build()
+        if isinstance(loss, nn.Module):
+            loss = loss.to(trainer.device)
+            learned = [*learned, *loss.parameters()]
+        augment = augmentation(self.augment).to(trainer.device)
+        draw = self._draw(ctx, train, extra)
+
+        def step(n: int) -> Mapping[str, Tensor]:
+            images, labels = draw(n)
+            x, y = augment(trainer.images(images)), labels.to(trainer.device)
+            with trainer.autocast():
+                said: Prediction = student(x)
+                losses = {"cross-entropy": F.cross_entropy(said.logits.float(), y)}
+                if guide is not None and loss is not None:
+                    with torch.no_grad():
+                        taught: Prediction = guide(x)
+                    losses["transfer"] = loss(taught, said)
+            trainer.backward(losses)
+            right = (said.logits.detach().argmax(1) == y).float().mean()
+            return {**losses, "accuracy": right}
+
+        kind = torch.optim.AdamW if self.weight_decay else torch.optim.Adam
+        optimiser = kind(learned, lr=self.lr, betas=(self.beta1, 0.999), weight_decay=self.weight_decay)
+        networks = {"student": student} | ({"loss": loss} if isinstance(loss, nn.Module) else {})
+        history = trainer.fit(
+            title=f"training {self.classifier.name} on {len(train) + len(extra or ())} images",
+            steps=self.steps,
+            networks=networks,
+            optimisers={"student": optimiser},
+            decay_from=self.decay_from,
+            step=step,
+        )
+        ctx.facts["train"] = {
+            "images": len(train),
+            "extra": 0 if extra is None else len(extra),
+            "last_loss": history["cross-entropy"][-1],
+            "last_accuracy": history["accuracy"][-1],
+        }
+        return TrainedClassifier(trained(student, self.classifier, train.classes))
+
+    def _learned(self, student: nn.Module) -> list[nn.Parameter]:
+        if self.update == "all":
+            return list(student.parameters())
+        head = getattr(student, "head", None)
+        if not isinstance(head, nn.Module):
+            raise DakitError(f'update: "head" needs a classifier with a `head`; {self.classifier.name} has none')
+        student.requires_grad_(False).eval()
+        head.requires_grad_(True)
+        return list(head.parameters())
+
+    def _draw(self, ctx: Context, train: ImageSet, extra: ImageSet | None):  # type: ignore[no-untyped-def]
+        """A function from the number of a batch to its images and labels."""
+        seed = derive_seed(ctx.seed, "order")
+        if extra is None or self.extra_share is None:
+            images = train if extra is None else Joined([train, extra])
+            batches = Batches(images, min(self.batch_size, len(images)), seed, balanced=self.balanced)
+            return lambda n: batches(n)[:2]
+        share = round(self.extra_share * self.batch_size)
+        ours = Batches(train, min(self.batch_size - share, len(train)), seed, balanced=self.balanced)
+        theirs = Batches(extra, min(share, len(extra)), derive_seed(seed, "extra"), balanced=self.balanced)
+
+        def both(n: int) -> tuple[Tensor, Tensor]:
+            a, b = ours(n), theirs(n)
+            return torch.cat([a.images, b.images]), torch.cat([a.labels, b.labels])
+
+        return both

@@ -1,0 +1,76 @@
+"""``map_domains``: how far apart the domains are (Figure 4 of CycleAT)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from dakit.data.sets import Subset
+from dakit.errors import DakitError
+from dakit.interfaces import Classifier, Context, ImageSet, Positive, Selector, Spec, Trained
+from dakit.report.pictures import domains_png
+from dakit.training import Trainer
+
+
+class DomainsMapped(NamedTuple):
+    """Nothing is passed on; the picture and the points are kept with the result."""
+
+    nothing: None
+
+
+class MapDomains:
+    """Draw the first-layer features of the domains in one embedding.
+
+    The selector's own embedding is used (``selector.embed``), so the picture shows the space in which
+    neighbours are chosen. At most ``images`` of each domain, evenly spaced.
+
+    Inputs: ``source``, ``target``; optional ``auxiliary``, ``classifier`` (whose first layer a selector may use).
+
+    Args:
+        selector: one that can ``embed``, such as tsne_knn.
+        images: of each domain, at most.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(self, *, selector: Spec[Selector], images: Positive = 500) -> None:
+        self.selector = selector
+        self.images = images
+
+    def check(self, inputs: frozenset[str]) -> list[str]:
+        """A selector that cannot embed is refused before anything runs."""
+        if hasattr(self.selector.factory, "embed"):
+            return []
+        return [f'selector "{self.selector.name}" cannot embed images; tsne_knn can']
+
+    def run(
+        self,
+        ctx: Context,
+        *,
+        source: ImageSet,
+        target: ImageSet,
+        auxiliary: ImageSet | None = None,
+        classifier: Trained[Classifier] | None = None,
+    ) -> DomainsMapped:
+        """Write ``domains.png`` and ``domains.npz`` (points ``(N, 2 or 3)``, domain of each)."""
+        trainer = Trainer(ctx)
+        network = None if classifier is None else trainer.place(classifier.build(), train=False)
+        domains = {"source": source, "auxiliary": auxiliary, "target": target}
+        sets = {
+            name: Subset(images, np.linspace(0, len(images) - 1, min(self.images, len(images))).astype(int).tolist())
+            for name, images in domains.items()
+            if images is not None
+        }
+        sizes = {tuple(images[0].image.shape) for images in sets.values()}
+        if len(sizes) > 1:
+            raise DakitError(f"the domains have images of different sizes: {sizes}")
+        for observer in ctx.observers:
+            observer.stage_started(f"embedding {sum(map(len, sets.values()))} images", None)
+        points, notes = self.selector.build().embed(*sets.values(), classifier=network, device=trainer.device)
+        for text in notes:
+            ctx.note(text)
+        names = [name for name, images in sets.items() for _ in range(len(images))]
+        np.savez(ctx.folder / "domains.npz", points=points.numpy(), domains=np.asarray(names))
+        domains_png(points, names, ctx.folder / "domains.png")
+        return DomainsMapped(None)

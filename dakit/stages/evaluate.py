@@ -1,0 +1,68 @@
+"""``evaluate``: the only stage that opens test labels."""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+
+from dakit.data.batches import in_order
+from dakit.errors import DakitError
+from dakit.interfaces import Classifier, Context, Positive, Prediction, TestSet, Trained
+from dakit.metrics import Evaluation
+from dakit.training import Trainer
+
+
+class Evaluated(NamedTuple):
+    """What the stage makes."""
+
+    evaluation: Evaluation
+
+
+class Evaluate:
+    """Classify the held-out images once and keep every prediction. No test-time augmentation, no voting.
+
+    Inputs: ``model``, ``test``.
+
+    Args:
+        batch_size: images per forward pass.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(self, *, batch_size: Positive = 64) -> None:
+        self.batch_size = batch_size
+
+    def run(self, ctx: Context, *, model: Trained[Classifier], test: TestSet) -> Evaluated:
+        """Return predictions and probabilities beside the labels.
+
+        Raises:
+            DakitError: the model knows other classes than the test set has.
+        """
+        images = test.open()
+        if images.classes != model.classes:
+            raise DakitError(f"the model knows {model.classes}, but the test set has {images.classes}")
+        trainer = Trainer(ctx)
+        network = trainer.place(model.build(), train=False)
+        for observer in ctx.observers:
+            observer.stage_started(f"evaluating on {len(images)} images", len(images))
+        probabilities = []
+        done = 0
+        for batch in in_order(images, self.batch_size):
+            with torch.no_grad(), trainer.autocast():
+                said: Prediction = network(trainer.images(batch.images))
+            probabilities.append(said.logits.float().softmax(1).cpu().numpy())
+            done += len(batch.images)
+            for observer in ctx.observers:
+                observer.step(done, {})
+        table = np.concatenate(probabilities)
+        return Evaluated(
+            Evaluation(
+                classes=images.classes,
+                indices=np.asarray(getattr(images, "indices", range(len(images))), dtype=np.int64),
+                labels=np.asarray(images.labels, dtype=np.int64),
+                predictions=table.argmax(1),
+                probabilities=table.astype(np.float32),
+            )
+        )

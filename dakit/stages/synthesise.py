@@ -1,0 +1,93 @@
+"""``synthesise``: G_SW(X_S), keeping the labels Y_S."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+
+from dakit.data.batches import in_order
+from dakit.data.sets import TensorImages
+from dakit.files import write_json
+from dakit.interfaces import Classifier, Context, ImageSet, Positive, Prediction, Trained, Translator
+from dakit.stages.translator import to_uint8
+from dakit.training import Trainer
+
+
+class Synthesised(NamedTuple):
+    """What the stage makes: the translated images with the labels and groups of the originals."""
+
+    images: ImageSet
+
+
+class Synthesise:
+    """Translate every image and keep its label (X'_W in Eq. 7 of CycleAT).
+
+    With a ``judge``, a classifier such as f_S, the share of translated images that it still reads as their
+    label is told by class: the cheapest sign of whether the translator keeps what matters.
+
+    Inputs: ``images``, ``translator``; optional ``judge``.
+
+    Args:
+        batch_size: images per forward pass; does not change the result beyond rounding.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(self, *, batch_size: Positive = 32) -> None:
+        self.batch_size = batch_size
+
+    def run(
+        self,
+        ctx: Context,
+        *,
+        images: ImageSet,
+        translator: Trained[Translator],
+        judge: Trained[Classifier] | None = None,
+    ) -> Synthesised:
+        """Write the translated images as one memory-mapped array; goes on where it was stopped."""
+        trainer = Trainer(ctx)
+        G = trainer.place(translator.build(), train=False)
+        critic = None if judge is None else trainer.place(judge.build(), train=False)
+        path, progress = ctx.folder / "images.npy", ctx.folder / "checkpoint.json"
+        done, read_as = 0, []
+        if progress.is_file() and path.is_file():
+            saved = json.loads(progress.read_text(encoding="utf-8"))
+            done, read_as = saved["done"], saved["read_as"]
+            array = np.load(path, mmap_mode="r+")
+        else:
+            array = np.lib.format.open_memmap(path, "w+", dtype=np.uint8, shape=(len(images), *images[0].image.shape))
+        for observer in ctx.observers:
+            observer.stage_started(f"translating {len(images)} images", len(images))
+        for number, batch in enumerate(in_order(images, self.batch_size, done)):
+            with torch.no_grad(), trainer.autocast():
+                made = to_uint8(G(trainer.images(batch.images)))
+                array[done : done + len(made)] = made.numpy()
+                if critic is not None:
+                    said: Prediction = critic(trainer.images(made))
+                    read_as += said.logits.argmax(1).tolist()
+            done += len(made)
+            for observer in ctx.observers:
+                observer.step(done, {})
+            if number % 100 == 99:
+                array.flush()
+                write_json(progress, {"done": done, "read_as": read_as})
+        array.flush()
+        if critic is not None:
+            self._tell_agreement(ctx, images, read_as)
+        mapped = np.load(path, mmap_mode="r")
+        return Synthesised(TensorImages(mapped, images.labels, images.groups, images.classes))
+
+    def _tell_agreement(self, ctx: Context, images: ImageSet, read_as: list[int]) -> None:
+        labels, said = np.asarray(images.labels), np.asarray(read_as)
+        by_class = {
+            name: round(float((said[labels == k] == k).mean()), 4)
+            for k, name in enumerate(images.classes)
+            if (labels == k).any()
+        }
+        overall = sum(by_class.values()) / len(by_class)
+        ctx.facts["label_agreement"] = {"mean": round(overall, 4), "by_class": by_class}
+        parts = ", ".join(f"{name} {share:.0%}" for name, share in by_class.items())
+        ctx.note(f"label agreement of translated images: {overall:.0%} ({parts})")

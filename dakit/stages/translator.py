@@ -1,0 +1,371 @@
+"""``train_translator``: stage I and stage II of CycleAT (Eq. 4-9), or a plain CycleGAN."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import annotated_types
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dakit.data.augment import Augment, augmentation
+from dakit.data.batches import Batches
+from dakit.errors import DakitError
+from dakit.interfaces import (
+    Classifier,
+    Context,
+    Discriminator,
+    Fraction,
+    ImageSet,
+    NonNegative,
+    Positive,
+    Prediction,
+    Spec,
+    Trained,
+    TransferLoss,
+    Translator,
+)
+from dakit.report.pictures import curves_png, grid_png
+from dakit.training import Trainer, derive_seed, trained
+
+Objective = Literal["log_saturating", "log", "least_squares"]
+
+
+class TrainedTranslator(NamedTuple):
+    """What the stage makes. ``init`` of a later stage takes all of it.
+
+    Attributes:
+        translator: G_SW, source to target look.
+        inverse: G_WS, back.
+        critic_target: D_W, tells the target domain's images from G_SW's.
+        critic_source: D_S, tells source images from G_WS's.
+        classifier: f_W, trained on translated images; None without one.
+    """
+
+    translator: Trained[Translator]
+    inverse: Trained[Translator]
+    critic_target: Trained[Discriminator]
+    critic_source: Trained[Discriminator]
+    classifier: Trained[Classifier] | None
+
+
+class TrainTranslator:
+    """Train two translators against two discriminators on unpaired images, and a classifier with them.
+
+    With G_SW: source -> target, G_WS: target -> source, D_W and D_S on logits d, and f_W, minimise over
+    G_SW, G_WS and f_W, against D_W and D_S, the sum (Eq. 8 of CycleAT, Zhang et al., ACM MM 2018)
+
+        adversarial_weight * [L_GAN(G_SW, D_W) + L_GAN(G_WS, D_S)]                              (Eq. 4, 5)
+        + cycle_weight * [|G_WS(G_SW(x_s)) - x_s|_1 + |G_SW(G_WS(x_w)) - x_w|_1]                (Eq. 6)
+        + identity_weight * [|G_SW(x_w) - x_w|_1 + |G_WS(x_s) - x_s|_1]                         (CycleGAN, not in CycleAT)
+        + classification_weight * E[-log softmax(f_W(G_SW(x_s)))_y] + transfer(f_S(.), f_W(G_SW(x_s)))   (Eq. 7)
+
+    The gradient of the last line reaches G_SW; the teacher f_S is frozen. In the paper every weight is 1.
+
+    Inputs: ``source`` (labelled when there is a classifier), ``target``; optional ``init`` (an earlier
+    stage of this kind, whole), ``teacher`` (f_S), ``init_classifier`` (weights that f_W starts from).
+
+    Args:
+        generator: built twice, for G_SW and G_WS.
+        discriminator: built twice, for D_W and D_S.
+        steps: optimiser steps.
+        batch_size: images of each domain per step.
+        objective: of D and G. "log_saturating" is Eq. 4 and 5 to the letter, G minimises
+            E[log(1 - D(G(x)))]; "log": G minimises -E[log D(G(x))] instead, which has the same fixed point
+            and a gradient that does not vanish (Goodfellow et al. 2014, section 3); "least_squares": CycleGAN's.
+        reduction: of the L1 terms. "sum" over the pixels of an image is the literal norm of Eq. 6, "mean"
+            what published CycleGAN code does; they differ by the factor 3 H W.
+        adversarial_weight, cycle_weight, identity_weight, classification_weight: of the terms above.
+        lr, beta1: of Adam, for all networks.
+        decay_from: from this fraction of the steps on, the learning rate falls linearly to zero.
+        pool: so many generated images are remembered, and half of what D sees comes from there
+            (Shrivastava et al. 2017); 0 = D sees the newest only.
+        classifier: f_W; None trains translators alone (stage I).
+        transfer: the loss between ``teacher`` and f_W.
+        teacher_sees: "source": f_S looks at x_s while f_W looks at G_SW(x_s); "generated": both at G_SW(x_s).
+        augment: what may be changed in a training image of either domain.
+        samples: so many source images are followed through the training in a picture (Figure 5).
+        sample_rows: how many moments the picture shows.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        *,
+        generator: Spec[Translator],
+        discriminator: Spec[Discriminator],
+        steps: Positive,
+        batch_size: Positive = 1,
+        objective: Objective = "log_saturating",
+        reduction: Literal["mean", "sum"] = "mean",
+        adversarial_weight: NonNegative = 1.0,
+        cycle_weight: NonNegative = 1.0,
+        identity_weight: NonNegative = 0.0,
+        classification_weight: NonNegative = 1.0,
+        lr: Annotated[float, annotated_types.Gt(0)] = 2e-4,
+        beta1: Annotated[float, annotated_types.Ge(0), annotated_types.Lt(1)] = 0.5,
+        decay_from: Fraction = 0.5,
+        pool: Annotated[int, annotated_types.Ge(0)] = 50,
+        classifier: Spec[Classifier] | None = None,
+        transfer: Spec[TransferLoss] | None = None,
+        teacher_sees: Literal["source", "generated"] = "source",
+        augment: Augment | None = None,
+        samples: Positive = 7,
+        sample_rows: Positive = 6,
+    ) -> None:
+        self.generator = generator
+        self.discriminator = discriminator
+        self.steps = steps
+        self.batch_size = batch_size
+        self.objective: Objective = objective
+        self.reduction = reduction
+        self.adversarial_weight = adversarial_weight
+        self.cycle_weight = cycle_weight
+        self.identity_weight = identity_weight
+        self.classification_weight = classification_weight
+        self.lr = lr
+        self.beta1 = beta1
+        self.decay_from = decay_from
+        self.pool = pool
+        self.classifier = classifier
+        self.transfer = transfer
+        self.teacher_sees = teacher_sees
+        self.augment = augment
+        self.samples = samples
+        self.sample_rows = sample_rows
+
+    def check(self, inputs: frozenset[str]) -> list[str]:
+        """What does not fit together, before anything runs."""
+        problems = []
+        if ("teacher" in inputs) != (self.transfer is not None):
+            problems.append("`teacher` and `transfer` go together: set both or neither")
+        if self.classifier is None and ({"teacher", "init_classifier"} & inputs or self.transfer):
+            problems.append("`teacher`, `transfer` and `init_classifier` need a `classifier` (f_W)")
+        return problems
+
+    def run(
+        self,
+        ctx: Context,
+        *,
+        source: ImageSet,
+        target: ImageSet,
+        init: TrainedTranslator | None = None,
+        teacher: Trained[Classifier] | None = None,
+        init_classifier: Trained[Classifier] | None = None,
+    ) -> TrainedTranslator:
+        """Train and return the last weights; writes ``samples.png``, ``pairs.png`` and ``losses.png``.
+
+        Raises:
+            DakitError: too few or unlabelled images, or other networks than ``init``'s.
+        """
+        if self.classifier is not None and (not source.classes or min(source.labels, default=-1) < 0):
+            raise DakitError("source: every image needs a label when there is a classifier")
+        trainer = Trainer(ctx)
+        specs: dict[str, Spec[Any]] = {"G_SW": self.generator, "G_WS": self.generator,
+                                       "D_W": self.discriminator, "D_S": self.discriminator}  # fmt: skip
+        made: dict[str, nn.Module] = {name: spec.build() for name, spec in specs.items()}
+        if init is not None:
+            for (name, network), earlier in zip(made.items(), init[:4], strict=True):
+                _load(network, specs[name], earlier, name)
+        if self.classifier is not None:
+            specs["f_W"] = self.classifier
+            made["f_W"] = self.classifier.build(len(source.classes))
+            if init_classifier is not None:
+                _load(made["f_W"], self.classifier, init_classifier, "f_W")
+        nets = {name: trainer.place(network, train=True) for name, network in made.items()}
+        G_SW, G_WS, D_W, D_S, f_W = (nets.get(name) for name in ("G_SW", "G_WS", "D_W", "D_S", "f_W"))
+        assert G_SW is not None
+        assert G_WS is not None
+        assert D_W is not None
+        assert D_S is not None
+        f_S = None if teacher is None else trainer.place(teacher.build(), train=False)
+        transfer = None if self.transfer is None else self.transfer.build()
+        if isinstance(transfer, nn.Module):
+            transfer = transfer.to(trainer.device)
+        augment = augmentation(self.augment).to(trainer.device)
+        batch = min(self.batch_size, len(source), len(target))
+        sources = Batches(source, batch, derive_seed(ctx.seed, "source"))
+        targets = Batches(target, batch, derive_seed(ctx.seed, "target"))
+        pools = {"W": ImagePool(self.pool), "S": ImagePool(self.pool)}
+
+        def step(n: int) -> Mapping[str, Tensor]:
+            drawn = sources(n)
+            x_s, y_s = augment(trainer.images(drawn.images)), drawn.labels.to(trainer.device)
+            x_w = augment(trainer.images(targets(n).images))
+            for critic in (D_W, D_S):
+                critic.requires_grad_(False)
+            # One direction after the other: the gradients add up to those of the sum, with half the memory.
+            with trainer.autocast():
+                fake_w, losses = self._direction(x_s, x_w, G_SW, G_WS, D_W, "W")
+                if f_W is not None:
+                    said: Prediction = f_W(fake_w)
+                    losses["f_W cross-entropy"] = self.classification_weight * F.cross_entropy(said.logits.float(), y_s)
+                    if f_S is not None and transfer is not None:
+                        with torch.no_grad():
+                            taught = f_S(x_s if self.teacher_sees == "source" else fake_w)
+                        losses["f_W transfer"] = transfer(taught, said)
+            trainer.backward(losses)
+            with trainer.autocast():
+                fake_s, back = self._direction(x_w, x_s, G_WS, G_SW, D_S, "S")
+            trainer.backward(back)
+            critics = {}
+            for critic, real, fake, side in ((D_W, x_w, fake_w, "W"), (D_S, x_s, fake_s, "S")):
+                critic.requires_grad_(True)
+                with trainer.autocast():
+                    seen = pools[side].exchange(fake.detach())
+                    critics[f"D_{side}"] = critic_loss(critic(real), critic(seen), self.objective)
+            trainer.backward(critics)
+            return {**losses, **back, **critics}
+
+        def adam(*names: str) -> torch.optim.Optimizer:
+            weights = [p for name in names if name in nets for p in nets[name].parameters()]
+            if "f_W" in names and isinstance(transfer, nn.Module):
+                weights += list(transfer.parameters())
+            return torch.optim.Adam(weights, lr=self.lr, betas=(self.beta1, 0.999))
+
+        follow = _Followed(source, self.samples, trainer, G_SW)
+        history = trainer.fit(
+            title=f"training translators on {len(source)} + {len(target)} images",
+            steps=self.steps,
+            networks=nets,
+            optimisers={"generators": adam("G_SW", "G_WS", "f_W"), "critics": adam("D_W", "D_S")},
+            decay_from=self.decay_from,
+            step=step,
+            others={"pool W": pools["W"], "pool S": pools["S"], "samples": follow},
+            every=(max(1, self.steps // self.sample_rows), follow.look),
+        )
+        follow.draw(ctx)
+        curves_png(history, ctx.folder / "losses.png")
+        return TrainedTranslator(
+            trained(G_SW, self.generator),
+            trained(G_WS, self.generator),
+            trained(D_W, self.discriminator),
+            trained(D_S, self.discriminator),
+            None if f_W is None or self.classifier is None else trained(f_W, self.classifier, source.classes),
+        )
+
+    def _direction(
+        self, x: Tensor, other: Tensor, there: nn.Module, back: nn.Module, critic: nn.Module, side: str
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """One direction of Eq. 4-6: x -> there(x) -> back(there(x)); ``side`` names the domain arrived at."""
+        fake: Tensor = there(x)
+        losses = {
+            f"G adversarial {side}": self.adversarial_weight * generator_loss(critic(fake), self.objective),
+            f"cycle via {side}": self.cycle_weight * self._l1(back(fake), x),
+        }
+        if self.identity_weight:
+            losses[f"identity {side}"] = self.identity_weight * self._l1(there(other), other)
+        return fake, losses
+
+    def _l1(self, a: Tensor, b: Tensor) -> Tensor:
+        distance = (a.float() - b).abs().mean()
+        return distance * a[0].numel() if self.reduction == "sum" else distance
+
+
+def generator_loss(fake: Tensor, objective: Objective) -> Tensor:
+    """What G minimises, from D's logits d on generated images; D(x) = sigmoid(d), or d for least squares.
+
+    log_saturating: E[log(1 - D)]; log: -E[log D]; least_squares: E[(d - 1)^2].
+    """
+    fake = fake.float()
+    if objective == "least_squares":
+        return (fake - 1).square().mean()
+    return -F.softplus(fake).mean() if objective == "log_saturating" else F.softplus(-fake).mean()
+
+
+def critic_loss(real: Tensor, fake: Tensor, objective: Objective) -> Tensor:
+    """What D minimises: the negative of Eq. 4, -E[log D(real)] - E[log(1 - D(fake))], or E[(d-1)^2] + E[d^2]."""
+    real, fake = real.float(), fake.float()
+    if objective == "least_squares":
+        return (real - 1).square().mean() + fake.square().mean()
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+class ImagePool:
+    """A history of generated images for a discriminator (Shrivastava et al., CVPR 2017, section 2.3).
+
+    Until it is full it keeps what it is given and returns it. From then on each image is, with probability
+    one half, exchanged for a random older one.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.images: list[Tensor] = []
+
+    def exchange(self, images: Tensor) -> Tensor:
+        """``(B, C, H, W)`` in, the same shape out; draws from torch's global generator."""
+        if not self.size:
+            return images
+        out = []
+        for image in images:
+            if len(self.images) < self.size:
+                self.images.append(image.clone())
+                out.append(image)
+            elif torch.rand(()) < 0.5:
+                place = int(torch.randint(self.size, ()))
+                out.append(self.images[place])
+                self.images[place] = image.clone()
+            else:
+                out.append(image)
+        return torch.stack(out)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The images, for a checkpoint."""
+        return {"images": list(self.images)}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        """Take the images from a checkpoint."""
+        self.images = list(state["images"])
+
+
+class _Followed:
+    """A few source images, translated now and then, for Figure 5 of the paper."""
+
+    def __init__(self, source: ImageSet, count: int, trainer: Trainer, translator: nn.Module) -> None:
+        labels = list(source.labels)
+        # One of each class first, then the next of each.
+        rank = {i: labels[:i].count(labels[i]) for i in range(min(len(labels), 50 * count))}
+        chosen = sorted(sorted(rank, key=lambda i: (rank[i], labels[i]))[:count], key=lambda i: labels[i])
+        self.originals = torch.stack([source[i].image for i in chosen])
+        self.trainer = trainer
+        self.translator = translator
+        self.steps: list[int] = []
+        self.rows: list[Tensor] = []
+
+    @torch.no_grad()
+    def look(self, step: int) -> None:
+        """Translate them as the translator is now."""
+        mode = self.translator.training
+        images = to_uint8(self.translator.eval()(self.trainer.images(self.originals)))
+        self.translator.train(mode)
+        self.steps.append(step)
+        self.rows.append(images)
+
+    def draw(self, ctx: Context) -> None:
+        """Figure 5 (a), generated images over the iterations, and (b), source beside generated."""
+        names = [f"step {step}" for step in self.steps]
+        grid_png([self.originals, *self.rows], ["source", *names], ctx.folder / "samples.png")
+        grid_png([self.originals, self.rows[-1]], ["source", "generated"], ctx.folder / "pairs.png")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": list(self.steps), "rows": list(self.rows)}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        self.steps, self.rows = list(state["steps"]), list(state["rows"])
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[-1, 1] to uint8 on the CPU, rounded: the inverse of x / 127.5 - 1."""
+    return images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def _load(network: nn.Module, spec: Spec[Any], earlier: Trained[Any], name: str) -> None:
+    if earlier.spec != spec:
+        raise DakitError(
+            f"init: {name} is {earlier.spec.name} {dict(earlier.spec.params)}, "
+            f"but this stage's is {spec.name} {dict(spec.params)}"
+        )
+    network.load_state_dict(dict(earlier.state))

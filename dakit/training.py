@@ -1,0 +1,293 @@
+"""The one fit loop: steps, checkpoint, resume, log. It knows no loss.
+
+Everything random in step n is drawn after seeding with (seed, n), and batch n is a function of (seed, n).
+So a run that goes on from a checkpoint draws what an unbroken run would have drawn, without any saved
+random state, and ends bit-identical on the same machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dakit.errors import DakitError
+from dakit.files import write_json, written
+from dakit.interfaces import Context, Engine, Trained
+
+History = dict[str, list[float]]
+
+
+class NonFiniteLoss(DakitError):
+    """A loss became NaN or infinite; the networks still hold the weights from before that step."""
+
+
+class Stateful(Protocol):
+    """Anything that a checkpoint must hold besides networks and optimisers, such as an image pool."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What to save: nested dicts, lists, tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Take it back."""
+        ...
+
+
+def derive_seed(*parts: object) -> int:
+    """A 63-bit seed from any values, the same on every machine.
+
+    >>> derive_seed(0, "adapt") == derive_seed(0, "adapt") != derive_seed(1, "adapt")
+    True
+    """
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+class Trainer:
+    """One stage's device, precision and fit loop, on accelerate.
+
+    Args:
+        ctx: the running stage.
+
+    Attributes:
+        device: where the networks are.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+        self.accelerator = accelerator(ctx.engine)
+        self.device: torch.device = self.accelerator.device
+
+    def place(self, network: nn.Module, *, train: bool) -> nn.Module:
+        """Move a network to the device; one that is not trained is frozen and set to evaluation mode."""
+        engine = self.ctx.engine
+        if engine.channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        network = network.to(self.device)
+        if not train:
+            return network.eval().requires_grad_(False)
+        network.train()
+        if engine.compile:
+            network.compile()
+        return network
+
+    def images(self, batch: Tensor) -> Tensor:
+        """uint8 ``(B, 3, H, W)`` to float32 in [-1, 1] on the device: x / 127.5 - 1."""
+        images = batch.to(self.device, non_blocking=True).float().div_(127.5).sub_(1)
+        if self.ctx.engine.channels_last:
+            return images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def autocast(self) -> Any:
+        """Forward passes in the engine's precision."""
+        return self.accelerator.autocast()
+
+    def backward(self, losses: Mapping[str, Tensor]) -> None:
+        """Add the gradients of the sum of ``losses``; stop before that if one is not finite.
+
+        Raises:
+            NonFiniteLoss: with the terms.
+        """
+        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        if not all(np.isfinite(value) for value in values.values()):
+            terms = ", ".join(f"{name} = {value:g}" for name, value in values.items())
+            raise NonFiniteLoss(terms)
+        total = torch.stack([loss.float() for loss in losses.values()]).sum()
+        self.accelerator.backward(total / self.ctx.engine.accumulate)
+
+    def fit(
+        self,
+        *,
+        title: str,
+        steps: int,
+        networks: Mapping[str, nn.Module],
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        decay_from: float,
+        step: Callable[[int], Mapping[str, Tensor]],
+        others: Mapping[str, Stateful] | None = None,
+        every: tuple[int, Callable[[int], None]] | None = None,
+    ) -> History:
+        """Call ``step(n)`` for n = 0 ... and make every optimiser's step after ``accumulate`` of them.
+
+        ``step`` computes losses, calls :meth:`backward` and returns the values to log. The learning rate
+        is constant up to ``decay_from`` of the steps and then falls linearly to zero.
+
+        Args:
+            title: for progress and messages.
+            steps: optimiser steps.
+            networks: saved in checkpoints.
+            optimisers: stepped and saved.
+            decay_from: in [0, 1]; 1 = constant.
+            step: one batch; is told its number (``accumulate`` of them make an optimiser step).
+            others: what else a checkpoint must hold.
+            every: (k, f): call f(n) before step 0, after every k steps and at the end.
+
+        Returns:
+            Every logged value, averaged over about ``steps`` / 200 steps each, and "step".
+
+        Raises:
+            NonFiniteLoss: the last good state is kept as a checkpoint.
+        """
+        ctx, engine = self.ctx, self.ctx.engine
+        prepared = {name: self.accelerator.prepare_optimizer(o) for name, o in optimisers.items()}
+
+        def rate(n: int) -> float:
+            start = decay_from * steps
+            return 1.0 if n < start or steps == start else (steps - n) / (steps - start)
+
+        schedules = {name: torch.optim.lr_scheduler.LambdaLR(o, rate) for name, o in optimisers.items()}
+        stateful: dict[str, Any] = {**networks, **(others or {})}
+        stateful |= {f"optimiser {name}": optimiser for name, optimiser in optimisers.items()}
+        stateful |= {f"schedule {name}": schedule for name, schedule in schedules.items()}
+        if self.accelerator.scaler is not None:
+            stateful["scaler"] = self.accelerator.scaler
+        checkpoint = ctx.folder / "checkpoint.safetensors"
+        history: History = {}
+        done = 0
+        if checkpoint.is_file():
+            saved = load_state(checkpoint)
+            for name, part in stateful.items():
+                part.load_state_dict(saved["parts"][name])
+            done, history = saved["done"], saved["history"]
+            ctx.note(f"{title}: going on from step {done} of {steps}")
+        for observer in ctx.observers:
+            observer.stage_started(title, steps)
+        if every is not None and done == 0:
+            every[1](0)
+
+        def save() -> None:
+            parts = {name: part.state_dict() for name, part in stateful.items()}
+            save_state(checkpoint, {"parts": parts, "done": done, "history": history})
+
+        log_every = max(1, steps // 200)
+        window: dict[str, float] = {}
+        count = 0
+        saved_at, saved_step = time.monotonic(), done
+        while done < steps:
+            values: dict[str, float] = {}
+            try:
+                for micro in range(engine.accumulate):
+                    n = done * engine.accumulate + micro
+                    seed_everything(derive_seed(ctx.seed, n))
+                    for name, loss in step(n).items():
+                        values[name] = values.get(name, 0.0) + float(loss.detach()) / engine.accumulate
+            except NonFiniteLoss as error:
+                for optimiser in prepared.values():
+                    optimiser.zero_grad()
+                save()
+                raise NonFiniteLoss(
+                    f"{title}: a loss is not finite in step {done + 1} of {steps} ({error}). The weights from "
+                    f"before this step are kept in {checkpoint}. A lower learning rate, precision: fp32 or "
+                    "smaller loss weights may help"
+                ) from None
+            for optimiser in prepared.values():
+                optimiser.step()
+                optimiser.zero_grad()
+            for schedule in schedules.values():
+                schedule.step()
+            done += 1
+            count += 1
+            for name, value in values.items():
+                window[name] = window.get(name, 0.0) + value
+            if done % log_every == 0 or done == steps:
+                history.setdefault("step", []).append(done)
+                for name, total in window.items():
+                    history.setdefault(name, []).append(total / count)
+                window, count = {}, 0
+            for observer in ctx.observers:
+                observer.step(done, values)
+            if every is not None and (done % every[0] == 0 or done == steps):
+                every[1](done)
+            late = time.monotonic() - saved_at > engine.checkpoint_minutes * 60
+            # Only where the log window is empty, so that a resumed history is the same as an unbroken one.
+            if done < steps and not count and (done - saved_step >= engine.checkpoint_steps or late):
+                save()
+                saved_at, saved_step = time.monotonic(), done
+        write_json(ctx.folder / "history.json", history)
+        return history
+
+
+def accelerator(engine: Engine) -> Accelerator:
+    """A fresh accelerator; two stages of one process may differ in precision.
+
+    Raises:
+        DakitError: the device is not there.
+    """
+    if engine.device == "cuda" and not torch.cuda.is_available():
+        raise DakitError('engine.device: "cuda" was asked for, but there is no CUDA device; expected auto or cpu')
+    if engine.device == "mps" and not torch.backends.mps.is_available():
+        raise DakitError('engine.device: "mps" was asked for, but there is no such device; expected auto or cpu')
+    if engine.precision == "fp16" and (engine.device == "cpu" or not torch.cuda.is_available()):
+        raise DakitError('engine.precision: "fp16" needs a GPU; on a CPU use fp32 or bf16')
+    AcceleratorState._reset_state(reset_partial_state=True)
+    precision = "no" if engine.precision == "fp32" else engine.precision
+    return Accelerator(mixed_precision=precision, cpu=engine.device == "cpu")
+
+
+def trained(network: nn.Module, spec: Any, classes: Sequence[str] = ()) -> Trained[Any]:
+    """A network's weights as the next stage will be given them, on the CPU in contiguous memory."""
+    state = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in network.state_dict().items()}
+    return Trained(spec, state, tuple(classes))
+
+
+# ------------------------------------------------------------------------------------ checkpoints
+def save_state(path: Path, state: Any) -> None:
+    """Write nested dicts, lists, tensors and plain values as one safetensors file, by rename.
+
+    Tensors are stored as such and everything else as JSON in the header, so nothing is ever unpickled.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            name = str(len(tensors))
+            tensors[name] = value.detach().cpu().contiguous().clone()
+            return {"tensor": name}
+        if isinstance(value, Mapping):
+            return {"dict": [[plain(k), plain(v)] for k, v in value.items()]}
+        if isinstance(value, (list, tuple)):
+            return {"list" if isinstance(value, list) else "tuple": [plain(v) for v in value]}
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return {"value": value}
+        raise TypeError(f"a checkpoint cannot hold {type(value).__name__}")
+
+    header = json.dumps(plain(state))
+    with written(path) as part:
+        save_file(tensors, part, metadata={"state": header})
+
+
+def load_state(path: Path) -> Any:
+    """Read what :func:`save_state` wrote."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["state"])
+
+        def restore(value: Mapping[str, Any]) -> Any:
+            ((kind, content),) = value.items()
+            if kind == "tensor":
+                return file.get_tensor(content)
+            if kind == "dict":
+                return {restore(k): restore(v) for k, v in content}
+            if kind in ("list", "tuple"):
+                return (list if kind == "list" else tuple)(restore(v) for v in content)
+            return content
+
+        return restore(header)

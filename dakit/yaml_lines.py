@@ -1,0 +1,87 @@
+"""YAML with the line of every key. Data only, as ``yaml.safe_load``, with two traps closed:
+a duplicate key is an error, and ``2e-4`` is a number.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from dakit.errors import RecipeError
+
+Path = tuple[str, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML reads 2e-4 as text (YAML 1.1 wants 2.0e-4); everybody who writes a learning rate means a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(text: str, file: str) -> tuple[Any, dict[Path, str]]:
+    """Parse one document.
+
+    Returns:
+        The plain data, and for each key path where it stands, ``file:line``.
+
+    Raises:
+        RecipeError: it is not YAML, a key stands twice or is not text, a node contains itself.
+
+    >>> read_yaml("a: {lr: 2e-4}", "x.yaml")
+    ({'a': {'lr': 0.0002}}, {('a',): 'x.yaml:1', ('a', 'lr'): 'x.yaml:1'})
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        where: dict[Path, str] = {}
+        problems: list[str] = []
+        data = None if node is None else _convert(loader, node, (), file, where, problems, ())
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RecipeError([f"{file}:{line}: not valid YAML: {error.problem}"]) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise RecipeError([f"{file}: not valid YAML: {error}"]) from None
+    finally:
+        loader.dispose()
+    if problems:
+        raise RecipeError(problems)
+    return data, where
+
+
+def _convert(
+    loader: _Loader,
+    node: yaml.Node,
+    path: Path,
+    file: str,
+    where: dict[Path, str],
+    problems: list[str],
+    parents: tuple[yaml.Node, ...],
+) -> Any:
+    if node in parents:
+        problems.append(f"{file}:{node.start_mark.line + 1}: {'.'.join(path)}: contains itself")
+        return None
+    parents = (*parents, node)
+    if isinstance(node, yaml.MappingNode):
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node, deep=True)
+            place = f"{file}:{key_node.start_mark.line + 1}"
+            dotted = ".".join((*path, str(key)))
+            if not isinstance(key, str):
+                problems.append(f"{place}: {dotted}: a key must be text, not {key!r} (put it in quotes)")
+            elif key in data:
+                problems.append(f"{place}: {dotted}: this key stands twice (first at {where[(*path, key)]})")
+            else:
+                where[(*path, key)] = place
+                data[key] = _convert(loader, value_node, (*path, key), file, where, problems, parents)
+        return data
+    if isinstance(node, yaml.SequenceNode):
+        return [_convert(loader, item, path, file, where, problems, parents) for item in node.value]
+    return loader.construct_object(node, deep=True)

@@ -1,0 +1,80 @@
+"""dakit's own components, offered through the same entry point as everyone's.
+
+A table of contents: each hook names its components and the file that holds them. Nothing is imported before
+a hook is called, so listing plugins costs nothing.
+"""
+
+from __future__ import annotations
+
+from dakit.hookspecs import Factories, hookimpl
+
+
+@hookimpl
+def dakit_datasets() -> Factories:
+    """Labelled and unlabelled images from folders, manifests, published layouts, and a renderer."""
+    from dakit_builtins.digits import digits
+    from dakit_builtins.face_datasets import bu3dfe, emotionet, sfew, web_faces
+    from dakit_builtins.image_folder import image_folder
+    from dakit_builtins.manifest import manifest
+    from dakit_builtins.synthetic_faces import synthetic_faces
+
+    return {
+        "bu3dfe": bu3dfe,
+        "digits": digits,
+        "emotionet": emotionet,
+        "image_folder": image_folder,
+        "manifest": manifest,
+        "sfew": sfew,
+        "synthetic_faces": synthetic_faces,
+        "web_faces": web_faces,
+    }
+
+
+@hookimpl
+def dakit_translators() -> Factories:
+    """Image to image."""
+    from dakit_builtins.resnet_generator import ResnetGenerator
+
+    return {"resnet_generator": ResnetGenerator}
+
+
+@hookimpl
+def dakit_discriminators() -> Factories:
+    """Real or generated."""
+    from dakit_builtins.patchgan import PatchGAN
+
+    return {"patchgan": PatchGAN}
+
+
+@hookimpl
+def dakit_classifiers() -> Factories:
+    """Networks with logits, features and maps."""
+    from dakit_builtins.resnet_cifar import ResNetCifar
+    from dakit_builtins.timm_classifier import TimmClassifier
+    from dakit_builtins.torchvision_classifier import TorchvisionClassifier
+
+    return {"resnet_cifar": ResNetCifar, "timm": TimmClassifier, "torchvision": TorchvisionClassifier}
+
+
+@hookimpl
+def dakit_transfer_losses() -> Factories:
+    """Between teacher and student."""
+    from dakit_builtins.attention_transfer import AttentionTransfer
+    from dakit_builtins.soft_targets import SoftTargets
+
+    return {"attention_transfer": AttentionTransfer, "soft_targets": SoftTargets}
+
+
+@hookimpl
+def dakit_selectors() -> Factories:
+    """The paper's rule, its exact form, and controls."""
+    from dakit_builtins.control_selectors import All, ClassBalancedRandom, Random
+    from dakit_builtins.neighbour_selectors import FeatureKnn, TsneKnn
+
+    return {
+        "all": All,
+        "class_balanced_random": ClassBalancedRandom,
+        "feature_knn": FeatureKnn,
+        "random": Random,
+        "tsne_knn": TsneKnn,
+    }

@@ -1,0 +1,119 @@
+"""Labelled images in one folder per class."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from dakit.data.sets import FileImages
+from dakit.errors import DakitError
+from dakit.interfaces import Folder
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+def image_folder(
+    size: int,
+    classes: Sequence[str] | None,
+    *,
+    root: Folder,
+    ignore: Sequence[str] = (),
+    group_by: str | None = None,
+    fit: Literal["crop", "squash"] = "crop",
+) -> FileImages:
+    r"""Images whose class is the name of the folder they lie in.
+
+    Layout::
+
+        <root>/<class>/**/*.jpg     also .jpeg .png .bmp .webp .tif .tiff .ppm .pgm, in either case
+
+    Folders below a class folder belong to that class. Hidden files and folders, and files that lie in no
+    class folder, are passed over. Linked folders below a class folder are not entered.
+
+    Args:
+        size: height and width of the images in pixels (from the recipe).
+        classes: the class names in the order of the labels; None = every folder, sorted (from the recipe).
+        root: the folder that holds the class folders.
+        ignore: class folders to leave out.
+        group_by: a regular expression with one group, searched in each file name; what it captures is the
+            image's group, such as ``^(person\d+)_``. None = every image is its own group.
+        fit: "crop" takes the largest centred square, "squash" the whole image.
+
+    Raises:
+        DakitError: the folder is missing or holds no images, a folder is not among the classes, or
+            ``group_by`` is no such expression or does not fit a file name.
+    """
+    folder = _folder(root, "one folder per class, <root>/<class>/*.jpg")
+    files = [
+        (place.name, path)
+        for place in sorted(folder.iterdir())
+        if place.is_dir() and not place.name.startswith(".")
+        for path in _images(place)
+    ]
+    kept, labels, found = _labels([name for name, _ in files], classes, ignore, root)
+    paths = [files[i][1] for i in kept]
+    groups = None if group_by is None else _groups(paths, group_by)
+    return FileImages(paths, labels, groups, found, size=size, fit=fit)
+
+
+def _groups(paths: Sequence[Path], pattern: str) -> list[str]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise DakitError(f"group_by: {pattern!r} is not a regular expression: {error}") from error
+    if expression.groups != 1:
+        raise DakitError(f"group_by: {pattern!r} must capture one group in parentheses, not {expression.groups}")
+    matches = [expression.search(path.name) for path in paths]
+    groups = [match[1] if match else None for match in matches]
+    missed = [path for path, group in zip(paths, groups, strict=True) if not group]
+    if missed:
+        raise DakitError(f"group_by: {pattern!r} finds nothing in {len(missed)} names, such as {missed[0]}")
+    return [str(group) for group in groups]
+
+
+def _folder(root: str, expected: str) -> Path:
+    """The folder that a parameter names, or an error that says why it is not there and what belongs there."""
+    path = Folder(root).path
+    if not path.is_dir():
+        unset = re.findall(r"\$\{?(\w+)", str(path))
+        why = f"the environment variable {unset[0]} is not set" if unset else "there is no such folder"
+        raise DakitError(f"{path}: {why}; expected {expected}")
+    return path
+
+
+def _images(folder: Path) -> list[Path]:
+    """Every image file at or below a folder, sorted; hidden ones and linked folders are passed over."""
+
+    def fail(error: OSError) -> None:
+        raise DakitError(f"{error.filename}: cannot be listed: {error.strerror}") from error
+
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files = (Path(place, name) for name in names if not name.startswith("."))
+        found += [path for path in files if path.suffix.lower() in _SUFFIXES]
+    return sorted(found)
+
+
+def _labels(
+    names: Sequence[str], classes: Sequence[str] | None, ignore: Sequence[str], root: str
+) -> tuple[list[int], list[int], tuple[str, ...]]:
+    """Which images to keep, their labels, and the classes.
+
+    Raises:
+        DakitError: nothing is kept, or some names are not among the classes.
+    """
+    kept = [i for i, name in enumerate(names) if name not in ignore]
+    if not kept:
+        raise DakitError(f"{root}: holds no images" + (f" besides those to ignore: {list(ignore)}" if names else ""))
+    counts = Counter(names[i] for i in kept)
+    order = tuple(sorted(counts) if classes is None else classes)
+    strange = ", ".join(f'"{name}" ({n} images)' for name, n in sorted(counts.items()) if name not in order)
+    if strange:
+        known = ", ".join(order)
+        raise DakitError(f"{root}: {strange}: not among the classes {known}; add to them or to `ignore`")
+    return kept, [order.index(names[i]) for i in kept], order

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dakit.errors import DakitError
+from dakit.interfaces import Folder
+from dakit_builtins.image_folder import image_folder
+
+
+def write(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (200, 10, 30)).save(path, format="PNG")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "pets"
+    write(root / "dog" / "anna_1.png", root / "dog" / "deep" / "bert_1.PNG", root / "cat" / "anna_2.Jpeg")
+    return root
+
+
+def test_labels_are_the_folders_sorted(root: Path) -> None:
+    images = image_folder(2, None, root=Folder(root))
+    assert images.classes == ("cat", "dog")
+    assert [(path.name, images.classes[k]) for path, k in zip(images.paths, images.labels, strict=True)] == [
+        ("anna_2.Jpeg", "cat"),
+        ("anna_1.png", "dog"),
+        ("bert_1.PNG", "dog"),
+    ]
+    assert len(set(images.groups)) == 3
+    assert images[0].image[:, 0, 0].tolist() == [200, 10, 30]
+
+
+def test_labels_follow_the_recipes_classes(root: Path) -> None:
+    images = image_folder(2, ["dog", "emu", "cat"], root=Folder(root))
+    assert images.classes == ("dog", "emu", "cat")
+    assert list(images.labels) == [2, 0, 0]
+
+
+def test_order_does_not_hang_on_the_order_of_the_listing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = image_folder(2, None, root=Folder(root)).paths
+    walk, iterdir = os.walk, Path.iterdir
+    monkeypatch.setattr(os, "walk", lambda *a, **k: ((p, d, n[::-1]) for p, d, n in list(walk(*a, **k))[::-1]))
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter(list(iterdir(self))[::-1]))
+    assert image_folder(2, None, root=Folder(root)).paths == expected
+
+
+def test_hidden_foreign_and_stray_files_are_passed_over(root: Path) -> None:
+    write(root / "cat" / ".hidden.png", root / ".git" / "x.png", root / "cat" / ".trash" / "y.png", root / "z.png")
+    (root / "cat" / "notes.txt").write_text("no image")
+    assert len(image_folder(2, None, root=Folder(root))) == 3
+
+
+def test_a_linked_class_folder_is_read_but_circles_end(root: Path, tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "e.png")
+    (root / "emu").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (root / "cat" / "up").symlink_to(root, target_is_directory=True)
+    assert len(image_folder(2, None, root=Folder(root))) == 4
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DakitError, match="deep: cannot be listed: Permission denied"):
+        image_folder(2, None, root=Folder(root))
+
+
+def test_a_label_that_is_no_class_is_counted_and_named(root: Path) -> None:
+    with pytest.raises(DakitError, match=r'pets: "dog" \(2 images\): not among the classes cat, emu'):
+        image_folder(2, ["cat", "emu"], root=Folder(root))
+    assert len(image_folder(2, ["cat", "emu"], root=Folder(root), ignore=["dog"])) == 1
+    assert image_folder(2, None, root=Folder(root), ignore=["dog"]).classes == ("cat",)
+
+
+def test_groups_come_from_the_file_name(root: Path) -> None:
+    images = image_folder(2, None, root=Folder(root), group_by=r"^([a-z]+)_")
+    assert list(images.groups) == ["anna", "anna", "bert"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(", "is not a regular expression: missing"),
+        ("anna", "must capture one group in parentheses, not 0"),
+        ("(a)(b)", "must capture one group in parentheses, not 2"),
+        ("^(anna)", "finds nothing in 1 names, such as .*bert_1.PNG"),
+        ("^(x?)", "finds nothing in 3 names"),
+    ],
+)
+def test_a_group_pattern_that_does_not_serve_is_refused(root: Path, pattern: str, message: str) -> None:
+    with pytest.raises(DakitError, match=message):
+        image_folder(2, None, root=Folder(root), group_by=pattern)
+
+
+def test_missing_and_empty_folders_are_errors(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PETS", raising=False)
+    with pytest.raises(DakitError, match=r"\$PETS: the environment variable PETS is not set; .*<root>/<class>/"):
+        image_folder(2, None, root=Folder("$PETS"))
+    with pytest.raises(DakitError, match=r"nothing: there is no such folder; expected .*<root>/<class>/"):
+        image_folder(2, None, root=Folder(root / "nothing"))
+    (root / "empty" / "cat").mkdir(parents=True)
+    with pytest.raises(DakitError, match=r"holds no images$"):
+        image_folder(2, None, root=Folder(root / "empty"))
+    with pytest.raises(DakitError, match=r"no images besides those to ignore: \['cat', 'dog'\]"):
+        image_folder(2, None, root=Folder(root), ignore=["cat", "dog"])
+
+
+def test_fit_is_passed_on(root: Path) -> None:
+    # left third black, the rest white: the centred square of 3 x 1 is its middle third
+    wide = Image.new("RGB", (12, 4), "white")
+    wide.paste("black", (0, 0, 4, 4))
+    wide.save(root / "cat" / "anna_2.Jpeg", format="PNG")
+    assert image_folder(4, None, root=Folder(root))[0].image.float().mean() == 255
+    squashed = image_folder(4, None, root=Folder(root), fit="squash")[0].image.float()
+    assert abs(squashed.mean().item() - 255 * 2 / 3) < 6

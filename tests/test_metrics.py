@@ -1,0 +1,253 @@
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as reference
+
+from dakit.errors import DakitError
+from dakit.metrics import Evaluation, Round, compare, summarise
+
+# Zhang et al. 2018: per class, then "Ave." (Tables 2, 5 and 6).
+PAPER = {
+    "AlexNet": ([75.59, 84.20, 55.09, 87.89, 79.66, 55.06, 88.87], 75.18),
+    "ResNet-38": ([74.05, 90.97, 60.29, 93.57, 71.10, 66.94, 90.36], 78.15),
+    "ResNet-50": ([71.41, 88.48, 61.65, 94.01, 80.74, 75.28, 95.32], 80.98),
+    "SFEW, S2T": ([17.21, 23.52, 18.93, 55.62, 21.32, 9.83, 10.30], 22.40),
+    "SFEW, CycleAT": ([34.91, 25.95, 23.61, 55.85, 23.43, 32.00, 19.52], 30.75),
+    "EmotioNet, S2T": ([28.57, 16.67, 10.00, 65.79, 37.04, 23.08], 30.19),
+    "EmotioNet, CycleAT": ([58.57, 38.33, 18.00, 79.34, 61.48, 24.62], 46.72),
+}
+
+
+def evaluation(labels, predictions, classes=2, indices=None):
+    names = tuple("abcdefghijk"[:classes])
+    labels, predictions = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
+    indices = np.arange(len(labels)) if indices is None else np.asarray(indices, np.int64)
+    return Evaluation(names, indices, labels, predictions, np.eye(classes, dtype=np.float32)[predictions])
+
+
+def right(counts, of):
+    """An evaluation with ``counts[k]`` of ``of[k]`` images of class k right."""
+    k = len(of)
+    labels = np.repeat(np.arange(k), of)
+    place = np.concatenate([np.arange(n) for n in of])
+    said = np.where(place < np.asarray(counts)[labels], labels, (labels + 1) % k)
+    return evaluation(labels, said, k)
+
+
+@st.composite
+def evaluations(draw):
+    k = draw(st.integers(2, 5))
+    pairs = draw(st.lists(st.tuples(st.integers(0, k - 1), st.integers(0, k - 1)), min_size=1, max_size=40))
+    return evaluation(*zip(*pairs, strict=True), classes=k)
+
+
+# ------------------------------------------------------------------------------------ one evaluation
+@settings(deadline=None)
+@given(evaluations())
+def test_rates_are_those_of_scikit_learn(e):
+    present = np.unique(e.labels)
+    everything = range(len(e.classes))
+    assert (e.confusion == reference.confusion_matrix(e.labels, e.predictions, labels=everything)).all()
+    recall = reference.recall_score(e.labels, e.predictions, labels=present, average=None, zero_division=0)
+    np.testing.assert_allclose(e.recall[present], recall)
+    assert np.isnan(np.delete(e.recall, present)).all()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
+        warnings.filterwarnings("ignore", message="A single label was found")
+        assert e.macro == pytest.approx(reference.balanced_accuracy_score(e.labels, e.predictions))
+    assert e.accuracy == pytest.approx(reference.accuracy_score(e.labels, e.predictions))
+
+
+@pytest.mark.parametrize("row", PAPER)
+def test_macro_is_the_last_column_of_the_papers_tables(row):
+    per_class, ave = PAPER[row]
+    # Classes of very different size, so that top-1 accuracy is something else.
+    of = [10_000 * (1 + 3 * (k % 2)) for k in range(len(per_class))]
+    e = right([round(percent / 100 * n) for percent, n in zip(per_class, of, strict=True)], of)
+    np.testing.assert_allclose(100 * e.recall, per_class)
+    assert 100 * e.macro == pytest.approx(ave, abs=0.0051)
+    assert abs(e.accuracy - e.macro) > 0.005
+
+
+def test_a_saved_evaluation_is_read_back_whole(tmp_path: Path):
+    e = evaluation([0, 1, 2, 1], [0, 2, 2, 1], 3, indices=[7, 3, 11, 5])
+    e.save(tmp_path, "evaluation")
+    assert {p.name.split(".")[0] for p in tmp_path.iterdir()} == {"evaluation"}
+    again = Evaluation.load(tmp_path, "evaluation")
+    assert again.classes == e.classes
+    for name in ("indices", "labels", "predictions", "probabilities"):
+        found, expected = getattr(again, name), getattr(e, name)
+        assert found.dtype == expected.dtype
+        assert (found == expected).all()
+
+
+def test_what_cannot_be_evaluated_is_refused():
+    with pytest.raises(DakitError, match="no test images"):
+        evaluation([], [])
+    with pytest.raises(DakitError, match="2 of 3 test images have no label"):
+        evaluation([-1, 0, -1], [0, 0, 0])
+    with pytest.raises(ValueError, match="must be in"):
+        Evaluation(("a", "b"), np.arange(1), np.array([2]), np.array([0]), np.zeros((1, 2)))
+    with pytest.raises(ValueError, match="shapes"):
+        Evaluation(("a", "b"), np.arange(2), np.array([0]), np.array([0]), np.zeros((1, 2)))
+
+
+# ------------------------------------------------------------------------------------------ summaries
+def test_folds_are_pooled_and_seeds_averaged():
+    # Seed 0: class a 1 of 2 in fold 0 and 2 of 2 in fold 1: 3/4; class b 0/1 and 1/1: 1/2. Seed 1: all right.
+    rounds = [
+        Round(0, 0, evaluation([0, 0, 1], [0, 1, 0], indices=[0, 1, 2])),
+        Round(0, 1, evaluation([0, 0, 1], [0, 0, 1], indices=[3, 4, 5])),
+        Round(1, 0, evaluation([0, 0, 1], [0, 0, 1], indices=[0, 3, 5])),
+        Round(1, 1, evaluation([0, 0, 1], [0, 0, 1], indices=[1, 4, 2])),
+    ]
+    s = summarise(rounds)
+    assert s.per_seed == {0: pytest.approx(0.625), 1: pytest.approx(1.0)}
+    assert s.macro == pytest.approx((0.625 + 1) / 2)
+    assert s.per_class.tolist() == pytest.approx([(0.75 + 1) / 2, (0.5 + 1) / 2])
+    assert s.confusion.tolist() == [[7, 1], [1, 3]]
+    assert (s.seeds, s.folds, s.images) == ((0, 1), (0, 1), 6)
+    # The mean of the folds' own macros would be another number: folds are pooled.
+    unequal = [
+        Round(0, 0, evaluation([0, 0, 0, 1], [0, 0, 0, 0], indices=[0, 1, 2, 3])),
+        Round(0, 1, evaluation([0, 1], [1, 1], indices=[4, 5])),
+    ]
+    assert summarise(unequal).macro == pytest.approx((3 / 4 + 1 / 2) / 2)
+
+
+def test_the_interval_of_a_large_test_is_the_analytic_one():
+    of, counts = [4000, 1000, 2500], [2000, 900, 500]
+    p = np.array(counts) / np.array(of)
+    error = math.sqrt((p * (1 - p) / np.array(of)).sum()) / 3
+    s = summarise([Round(0, 0, right(counts, of))], resamples=20_000)
+    assert s.macro == pytest.approx(p.mean())
+    assert (s.high - s.low) / 2 == pytest.approx(1.96 * error, rel=0.04)
+    assert (s.high + s.low) / 2 == pytest.approx(s.macro, abs=0.1 * error)
+    narrow = summarise([Round(0, 0, right(counts, of))], resamples=20_000, confidence=0.5)
+    assert (narrow.high - narrow.low) / 2 == pytest.approx(0.6745 * error, rel=0.04)
+
+
+def test_one_seed_of_one_class_is_binomial_sampling():
+    from scipy.stats import binom
+
+    e = evaluation([0] * 40, [0] * 10 + [1] * 30)
+    s = summarise([Round(0, 0, e)], resamples=20_000)
+    assert [s.low * 40, s.high * 40] == pytest.approx(binom.ppf([0.025, 0.975], 40, 0.25))
+
+
+def test_seeds_share_their_images():
+    # Three seeds that agree on every image know no more than one.
+    e = right([60, 20], [100, 50])
+    one, three = summarise([Round(0, 0, e)]), summarise([Round(s, 0, e) for s in range(3)])
+    assert three.high - three.low == pytest.approx(one.high - one.low, rel=0.1)
+
+
+def test_seeds_are_drawn_too():
+    # All right or all wrong: images say nothing. Both draws are the bad seed, or both the good one, in 1/4 each.
+    rounds = [Round(0, 0, right([0, 0], [9, 9])), Round(1, 0, right([9, 9], [9, 9]))]
+    s = summarise(rounds)
+    assert (s.low, s.macro, s.high) == (0, 0.5, 1)
+    assert summarise(rounds, confidence=0.3).low == 0.5
+
+
+def test_against_a_bootstrap_written_out_with_different_images_in_each_seed():
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 3, 90)
+    rounds = []
+    for seed in range(3):
+        tested = np.sort(rng.permutation(90)[:60])
+        said = np.where(rng.random(60) < 0.4 + 0.1 * seed, truth[tested], rng.integers(0, 3, 60))
+        rounds.append(Round(seed, 0, evaluation(truth[tested], said, 3, tested)))
+    union = sorted({int(i) for one in rounds for i in one.evaluation.indices})
+    drawn = []
+    for _ in range(1500):
+        images = [i for k in range(3) for i in rng.choice([j for j in union if truth[j] == k], sum(truth[union] == k))]
+        macros = []
+        for one in rounds:
+            verdict = dict(
+                zip(one.evaluation.indices.tolist(), one.evaluation.predictions == one.evaluation.labels, strict=True)
+            )
+            met = [(truth[i], verdict[i]) for i in images if i in verdict]
+            macros.append(np.mean([np.mean([hit for k, hit in met if k == label]) for label in range(3)]))
+        drawn.append(np.mean(rng.choice(macros, 3)))
+    s = summarise(rounds, resamples=8000)
+    assert s.images == len(union)
+    assert s.macro == pytest.approx(np.mean([one.evaluation.macro for one in rounds]))
+    assert [s.low, s.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.012)
+
+
+def test_a_class_that_a_seed_has_not_tested_is_left_out_of_its_mean():
+    rounds = [
+        Round(0, 0, evaluation([0, 0, 1], [0, 1, 1], 3, [0, 1, 2])),
+        Round(1, 0, evaluation([0, 0], [0, 0], 3, [0, 3])),
+    ]
+    s = summarise(rounds)
+    assert s.per_seed == {0: 0.75, 1: 1.0}
+    assert s.per_class.tolist() == pytest.approx([0.75, 1.0, math.nan], nan_ok=True)
+    assert 0.5 <= s.low <= s.high <= 1
+
+
+def test_a_summary_is_the_same_each_time_and_in_any_order():
+    rounds = [Round(s, 0, right([5 + s, 3], [9, 9])) for s in range(3)]
+    first, again = summarise(rounds), summarise(rounds[::-1])
+    assert (first.low, first.high, first.per_seed) == (again.low, again.high, again.per_seed)
+    assert (summarise(rounds, seed=1).low, summarise(rounds, seed=1).high) != (first.low, first.high)
+
+
+def test_evaluations_of_different_data_are_refused():
+    with pytest.raises(DakitError, match="nothing to summarise"):
+        summarise([])
+    with pytest.raises(DakitError, match="two labels"):
+        summarise([Round(0, 0, evaluation([0], [0])), Round(1, 0, evaluation([1], [0]))])
+    with pytest.raises(DakitError, match="different classes"):
+        summarise([Round(0, 0, evaluation([0], [0], 2)), Round(1, 0, evaluation([0], [0], 3))])
+
+
+# ---------------------------------------------------------------------------------------- comparisons
+def test_a_model_is_not_distinguishable_from_itself():
+    rounds = [Round(s, f, right([5 + s, 4], [9, 9])) for s in range(2) for f in range(2)]
+    c = compare(rounds, rounds)
+    assert (c.difference, c.low, c.high, c.p_value) == (0, 0, 0, 1)
+    assert c.verdict == "not distinguishable"
+
+
+def test_mcnemar_by_hand():
+    # 30 images: A alone right on 9, B alone on 1. p = 2 (C(10,0) + C(10,1)) / 2^10.
+    a = evaluation([0] * 30, [0] * 9 + [1] * 1 + [0] * 20)
+    b = evaluation([0] * 30, [1] * 9 + [0] * 1 + [0] * 20)
+    c = compare([Round(0, 0, a)], [Round(0, 0, b)])
+    assert c.p_value == pytest.approx(2 * (1 + 10) / 1024)
+    assert c.difference == pytest.approx(8 / 30)
+    assert c.verdict == "better"
+    swapped = compare([Round(0, 0, b)], [Round(0, 0, a)])
+    assert (swapped.difference, swapped.p_value, swapped.verdict) == (-c.difference, c.p_value, "worse")
+
+
+def test_pairing_is_by_image_and_sees_what_two_intervals_would_not():
+    # B is A with 4 more images right out of 200: paired that is sure, by the two intervals it is lost.
+    a, b = right([50, 50], [100, 100]), right([54, 54], [100, 100])
+    order = np.random.default_rng(0).permutation(200)
+    shuffled = Evaluation(
+        b.classes, b.indices[order], b.labels[order], b.predictions[order], b.probabilities[order]
+    )
+    c = compare([Round(0, 0, shuffled)], [Round(0, 0, a)])
+    assert c == compare([Round(0, 0, b)], [Round(0, 0, a)])
+    # Each of the 8 gained images of 100 per class is drawn a Poisson-like number of times.
+    error = math.sqrt(2 * 0.04 * 0.96 / 100) / 2
+    assert (c.high - c.low) / 2 == pytest.approx(1.96 * error, rel=0.15)
+    assert c.verdict == "better"
+    assert c.p_value == pytest.approx(2 / 2**8)
+    assert summarise([Round(0, 0, a)]).high > summarise([Round(0, 0, b)]).low
+
+
+def test_only_the_same_images_seeds_and_folds_are_compared():
+    a = evaluation([0, 1], [0, 1], indices=[0, 1])
+    with pytest.raises(DakitError, match="same seeds and folds"):
+        compare([Round(0, 0, a)], [Round(1, 0, a)])
+    with pytest.raises(DakitError, match="same test images"):
+        compare([Round(0, 0, a)], [Round(0, 0, evaluation([0, 1], [0, 1], indices=[0, 2]))])
