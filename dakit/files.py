@@ -30,8 +30,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys by rename."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+    """Write JSON by rename."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -95,11 +95,12 @@ def run(
     session.prepare(chosen)
     done: dict[str, None] = {}
     made = 0
+    total = len({step.key for step in steps})
     notes: dict[str, None] = {}
     rounds: dict[str, list[Round]] = {row: [] for row in chosen}
     for step in steps:
         if step.key not in done and not session.store.has(step.stage.name, step.key):
-            session.make(step)
+            session.make(step, f"{len(done) + 1}/{total}")
             made += 1
         done[step.key] = None
         result = session.result(step)
@@ -322,8 +323,8 @@ class _Session:
             },
         )
 
-    def make(self, step: Step) -> None:
-        """Run one stage."""
+    def make(self, step: Step, place: str) -> None:
+        """Run one stage; ``place`` is its number among all, for people."""
         from dakit.training import derive_seed, seed_everything
 
         seed = derive_seed(step.seed, step.stage.name)
@@ -335,14 +336,12 @@ class _Session:
             given = {name: get() for name, get in step.inputs.items()}
             return step.stage.spec.build().run(ctx, **given), ctx.notes, ctx.facts
 
-        for observer in self.observers:
-            observer.message(f"[{_where(step)}]")
         try:
             self.store.make(step.stage.name, step.key, step.made_of, step.inputs, work)
         except DakitError as error:
             raise DakitError(f"{_where(step)}: {error}") from error
         for observer in self.observers:
-            observer.stage_finished(_where(step), time.monotonic() - started)
+            observer.stage_finished(f"[{place}] {_where(step)}", time.monotonic() - started)
 
     def result(self, step: Step) -> Result:
         """The complete result of a step."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -86,10 +87,11 @@ def find_plugins(files: Iterable[Path] = ()) -> Plugins:
             except Exception as error:  # whatever a stranger's import raises is theirs, and is told
                 state = f"failed: {type(error).__name__}: {error}"
         found[name] = Plugin(name, distribution, version, hooks, state)
-    for file in files:
-        module = _import_file(Path(file))
-        manager.register(module, name=Path(file).stem)
-        found[Path(file).stem] = Plugin(Path(file).stem, str(file), "", _hooks_of(module), "active")
+    for file in dict.fromkeys(Path(file) for file in files):
+        module = _import_file(file)
+        name = file.stem if file.stem not in found else str(file)
+        manager.register(module, name=name)
+        found[name] = Plugin(name, str(file), "", _hooks_of(module), "active")
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
@@ -104,10 +106,11 @@ def _hooks_of(module: object) -> tuple[str, ...]:
 def _import_file(file: Path) -> object:
     if not file.is_file():
         raise DakitError(f"--plugin {file}: there is no such file")
-    spec = importlib.util.spec_from_file_location(f"dakit_plugin_{file.stem}", file)
+    spec = importlib.util.spec_from_file_location(f"dakit plugin {file.resolve()}", file)
     if spec is None or spec.loader is None:
         raise DakitError(f"--plugin {file}: not a Python file (expected a name ending in .py)")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where the annotations of its classes are looked up
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -19,7 +19,7 @@ from rich.progress import (
 
 
 class TerminalProgress:
-    """An :class:`~dakit.interfaces.Observer` on a rich console; without a terminal it prints plain lines.
+    """An :class:`~dakit.interfaces.Observer` on a rich console; without a terminal only finished stages are told.
 
     Args:
         console: where to write.
@@ -30,12 +30,13 @@ class TerminalProgress:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._shown = 0.0
+        self._title = ""
 
     def stage_started(self, title: str, steps: int | None) -> None:
         """Open the stage's line."""
         self._close()
+        self._title = title
         if not self.console.is_terminal:
-            self.console.print(f"  {escape(title)}")
             return
         self._progress = Progress(
             TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -55,12 +56,12 @@ class TerminalProgress:
 
     def message(self, text: str) -> None:
         """Print a remark above the bar."""
-        self.console.print(escape(text))
+        self.console.print(f"    {escape(text)}")
 
     def stage_finished(self, title: str, seconds: float) -> None:
         """Close the line."""
         self._close()
-        self.console.print(f"  done in {seconds:.1f} s")
+        self.console.print(f"{escape(title)}: {escape(self._title)}, {seconds:.1f} s")
 
     def _close(self) -> None:
         if self._progress is not None:

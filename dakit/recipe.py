@@ -89,7 +89,7 @@ class Recipe:
         rows: what is run when nobody says otherwise.
         seeds: each is a whole repetition.
         engine: how to compute.
-        plans: one per row, the method first.
+        plans: one per row, in the order of the table.
         published: numbers from the paper, row -> class -> percent.
         profiles: the names of all profiles.
         document: the resolved recipe as plain data.
@@ -245,6 +245,7 @@ class _Checker:
             self.problem(("seeds",), f"must be a list of different whole numbers from 0 on, not {seeds!r}")
         engine = self.checked(Engine, 0, "engine", self.data.get("engine", {}), ("engine",))
         self.stop_on_problems()
+        in_order = [*rows, *(row for row in plans if row not in rows)]
         return Recipe(
             name=self.data["recipe"],
             title=str(self.data.get("title", self.data["recipe"])),
@@ -253,7 +254,7 @@ class _Checker:
             rows=tuple(rows),
             seeds=tuple(seeds),
             engine=Engine(**engine),
-            plans=plans,
+            plans={row: plans[row] for row in in_order},
             published=self.data.get("published", {}),
             profiles=tuple(profiles),
             document=self.data,

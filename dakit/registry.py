@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import types
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError, create_model
@@ -69,15 +71,18 @@ class Registry:
         if kind not in KINDS:
             raise DakitError(f'there is no kind "{kind}"{did_you_mean(kind, KINDS)}')
         if kind not in self._entries:
-            hook = getattr(self.plugins.manager.hook, KINDS[kind].hook)
-            self._entries[kind] = sorted(
-                (
-                    Entry(kind, name, self.plugins.distribution(impl.plugin_name), factory)
-                    for impl in hook.get_hookimpls()
-                    for name, factory in impl.function().items()
-                ),
-                key=lambda entry: (entry.name, entry.distribution),
-            )
+            found = []
+            for impl in getattr(self.plugins.manager.hook, KINDS[kind].hook).get_hookimpls():
+                distribution = self.plugins.distribution(impl.plugin_name)
+                try:
+                    offers = dict(impl.function())
+                except Exception as error:  # whatever a stranger's hook raises is theirs, and is told
+                    raise DakitError(
+                        f"{distribution}/{impl.plugin_name}: {KINDS[kind].hook} fails: {type(error).__name__}: {error} "
+                        f"(DAKIT_DISABLE_PLUGINS={impl.plugin_name} leaves it out)"
+                    ) from error
+                found += [Entry(kind, name, distribution, factory) for name, factory in offers.items()]
+            self._entries[kind] = sorted(found, key=lambda entry: (entry.name, entry.distribution))
         return self._entries[kind]
 
     def find(self, kind: str, name: str) -> Entry:
@@ -128,6 +133,7 @@ def check(factory: Callable[..., Any], given: int, what: str, params: Mapping[st
     return {name: getattr(checked, name) for name in model.model_fields}
 
 
+@cache  # every row of a recipe is checked against the same few signatures
 def schema(factory: Callable[..., Any], given: int, what: str) -> type[BaseModel]:
     """A pydantic model of a factory's parameters after the first ``given``: strict, unknown ones refused.
 
@@ -148,7 +154,9 @@ def schema(factory: Callable[..., Any], given: int, what: str) -> type[BaseModel
             ... if parameter.default is parameter.empty else parameter.default,
         )
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-    return create_model("Parameters", __config__=config, **fields)
+    with warnings.catch_warnings():  # a parameter may be called like a method of BaseModel, such as copy
+        warnings.filterwarnings("ignore", 'Field name "')
+        return create_model("Parameters", __config__=config, **fields)
 
 
 def component_kind(annotation: Any) -> str | None:

@@ -37,8 +37,8 @@ def read_yaml(text: str, file: str) -> tuple[Any, dict[Path, str]]:
     >>> read_yaml("a: {lr: 2e-4}", "x.yaml")
     ({'a': {'lr': 0.0002}}, {('a',): 'x.yaml:1', ('a', 'lr'): 'x.yaml:1'})
     """
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         where: dict[Path, str] = {}
         problems: list[str] = []
@@ -46,10 +46,8 @@ def read_yaml(text: str, file: str) -> tuple[Any, dict[Path, str]]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise RecipeError([f"{file}:{line}: not valid YAML: {error.problem}"]) from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError([f"{file}: not valid YAML: {error}"]) from None
-    finally:
-        loader.dispose()
     if problems:
         raise RecipeError(problems)
     return data, where
@@ -68,6 +66,12 @@ def _convert(
         problems.append(f"{file}:{node.start_mark.line + 1}: {'.'.join(path)}: contains itself")
         return None
     parents = (*parents, node)
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in (
+        loader.DEFAULT_MAPPING_TAG,
+        loader.DEFAULT_SEQUENCE_TAG,
+    ):
+        problems.append(f"{file}:{node.start_mark.line + 1}: {'.'.join(path)}: the tag {node.tag} is not allowed")
+        return None
     if isinstance(node, yaml.MappingNode):
         data: dict[str, Any] = {}
         for key_node, value_node in node.value:

@@ -11,15 +11,14 @@ from sklearn import metrics as reference
 from dakit.errors import DakitError
 from dakit.metrics import Evaluation, Round, compare, summarise
 
-# Zhang et al. 2018: per class, then "Ave." (Tables 2, 5 and 6).
+# Zhang et al. 2018: per class, then "Ave.". (AlexNet and ResNet-38 in Table 2 are printed 0.01 and 0.03 too low.)
 PAPER = {
-    "AlexNet": ([75.59, 84.20, 55.09, 87.89, 79.66, 55.06, 88.87], 75.18),
-    "ResNet-38": ([74.05, 90.97, 60.29, 93.57, 71.10, 66.94, 90.36], 78.15),
-    "ResNet-50": ([71.41, 88.48, 61.65, 94.01, 80.74, 75.28, 95.32], 80.98),
-    "SFEW, S2T": ([17.21, 23.52, 18.93, 55.62, 21.32, 9.83, 10.30], 22.40),
-    "SFEW, CycleAT": ([34.91, 25.95, 23.61, 55.85, 23.43, 32.00, 19.52], 30.75),
-    "EmotioNet, S2T": ([28.57, 16.67, 10.00, 65.79, 37.04, 23.08], 30.19),
-    "EmotioNet, CycleAT": ([58.57, 38.33, 18.00, 79.34, 61.48, 24.62], 46.72),
+    "Table 2, ResNet-50": ([71.41, 88.48, 61.65, 94.01, 80.74, 75.28, 95.32], 80.98),
+    "Table 2, ResNet-101": ([72.43, 87.78, 65.37, 88.98, 77.82, 75.49, 96.77], 80.66),
+    "Table 5, S2T": ([17.21, 23.52, 18.93, 55.62, 21.32, 9.83, 10.30], 22.40),
+    "Table 5, CycleAT": ([34.91, 25.95, 23.61, 55.85, 23.43, 32.00, 19.52], 30.75),
+    "Table 6, S2T": ([28.57, 16.67, 10.00, 65.79, 37.04, 23.08], 30.19),
+    "Table 6, CycleAT": ([58.57, 38.33, 18.00, 79.34, 61.48, 24.62], 46.72),
 }
 
 
@@ -70,8 +69,8 @@ def test_macro_is_the_last_column_of_the_papers_tables(row):
     of = [10_000 * (1 + 3 * (k % 2)) for k in range(len(per_class))]
     e = right([round(percent / 100 * n) for percent, n in zip(per_class, of, strict=True)], of)
     np.testing.assert_allclose(100 * e.recall, per_class)
-    assert 100 * e.macro == pytest.approx(ave, abs=0.0051)
-    assert abs(e.accuracy - e.macro) > 0.005
+    assert 100 * e.macro == pytest.approx(ave, abs=0.0101)  # numbers and mean are each rounded to 0.005
+    assert abs(e.accuracy - e.macro) > 0.002
 
 
 def test_a_saved_evaluation_is_read_back_whole(tmp_path: Path):
@@ -193,7 +192,7 @@ def test_a_class_that_a_seed_has_not_tested_is_left_out_of_its_mean():
 
 
 def test_a_summary_is_the_same_each_time_and_in_any_order():
-    rounds = [Round(s, 0, right([5 + s, 3], [9, 9])) for s in range(3)]
+    rounds = [Round(s, 0, right([50 + s, 30], [90, 91])) for s in range(3)]
     first, again = summarise(rounds), summarise(rounds[::-1])
     assert (first.low, first.high, first.per_seed) == (again.low, again.high, again.per_seed)
     assert (summarise(rounds, seed=1).low, summarise(rounds, seed=1).high) != (first.low, first.high)
@@ -232,9 +231,7 @@ def test_pairing_is_by_image_and_sees_what_two_intervals_would_not():
     # B is A with 4 more images right out of 200: paired that is sure, by the two intervals it is lost.
     a, b = right([50, 50], [100, 100]), right([54, 54], [100, 100])
     order = np.random.default_rng(0).permutation(200)
-    shuffled = Evaluation(
-        b.classes, b.indices[order], b.labels[order], b.predictions[order], b.probabilities[order]
-    )
+    shuffled = Evaluation(b.classes, b.indices[order], b.labels[order], b.predictions[order], b.probabilities[order])
     c = compare([Round(0, 0, shuffled)], [Round(0, 0, a)])
     assert c == compare([Round(0, 0, b)], [Round(0, 0, a)])
     # Each of the 8 gained images of 100 per class is drawn a Poisson-like number of times.

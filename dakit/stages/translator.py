@@ -65,7 +65,8 @@ class TrainTranslator:
     The gradient of the last line reaches G_SW; the teacher f_S is frozen. In the paper every weight is 1.
 
     Inputs: ``source`` (labelled when there is a classifier), ``target``; optional ``init`` (an earlier
-    stage of this kind, whole), ``teacher`` (f_S), ``init_classifier`` (weights that f_W starts from).
+    stage of this kind, whole), ``teacher`` (f_S), ``init_classifier`` (weights that f_W starts from, before
+    those of ``init``).
 
     Args:
         generator: built twice, for G_SW and G_WS.
@@ -173,8 +174,11 @@ class TrainTranslator:
         if self.classifier is not None:
             specs["f_W"] = self.classifier
             made["f_W"] = self.classifier.build(len(source.classes))
-            if init_classifier is not None:
-                _load(made["f_W"], self.classifier, init_classifier, "f_W")
+            start = init_classifier if init is None or init_classifier is not None else init.classifier
+            if start is not None:
+                if start.classes != source.classes:
+                    raise DakitError(f"init: f_W knows {start.classes}, but source has {source.classes}")
+                _load(made["f_W"], self.classifier, start, "f_W")
         nets = {name: trainer.place(network, train=True) for name, network in made.items()}
         G_SW, G_WS, D_W, D_S, f_W = (nets.get(name) for name in ("G_SW", "G_WS", "D_W", "D_S", "f_W"))
         assert G_SW is not None
@@ -230,7 +234,7 @@ class TrainTranslator:
         history = trainer.fit(
             title=f"training translators on {len(source)} + {len(target)} images",
             steps=self.steps,
-            networks=nets,
+            networks=nets | ({"transfer": transfer} if isinstance(transfer, nn.Module) else {}),
             optimisers={"generators": adam("G_SW", "G_WS", "f_W"), "critics": adam("D_W", "D_S")},
             decay_from=self.decay_from,
             step=step,
@@ -306,7 +310,7 @@ class ImagePool:
                 out.append(image)
             elif torch.rand(()) < 0.5:
                 place = int(torch.randint(self.size, ()))
-                out.append(self.images[place])
+                out.append(self.images[place].to(image.device))  # a checkpoint is read on the CPU
                 self.images[place] = image.clone()
             else:
                 out.append(image)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import bz2
-import re
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dakit.data.files import existing_folder, number_labels
 from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
 from dakit.interfaces import Folder
@@ -77,7 +76,7 @@ def digits(
         DakitError: no such file is there, the part is not in it, it is damaged, or a digit is not among the
             classes.
     """
-    folder = _folder(root, f"the files of {which} as in `dakit show dataset digits`")
+    folder = existing_folder(root, f"the files of {which} as in `dakit show dataset digits`")
     read: list[tuple[str, Array, Array]] = []
     looked: list[str] = []
     for name in ["train", "test"] if part == "all" else [part]:
@@ -89,7 +88,7 @@ def digits(
     if not read:
         raise DakitError(f"{root}: no {which} with the part {part}; looked for {', '.join(looked)}")
     digit = [str(number) for _, _, numbers in read for number in numbers]
-    kept, labels, found = _labels(digit, classes, ignore, root)
+    kept, labels, found = number_labels(digit, classes, ignore, root)
     parts = [name for name, _, numbers in read for _ in numbers]
     pixels = torch.cat([_resize(images, size) for _, images, _ in read])[kept]
     return TensorImages(pixels.expand(-1, 3, -1, -1), labels, None, found, [parts[i] for i in kept])
@@ -149,33 +148,3 @@ def _resize(images: Array, size: int) -> Tensor:
         chunk = F.interpolate(chunk, (size, size), mode="bilinear", antialias=True)
         resized.append(chunk.round().to(torch.uint8))
     return torch.cat(resized)
-
-
-def _folder(root: str, expected: str) -> Path:
-    """The folder that a parameter names, or an error that says why it is not there and what belongs there."""
-    path = Folder(root).path
-    if not path.is_dir():
-        unset = re.findall(r"\$\{?(\w+)", str(path))
-        why = f"the environment variable {unset[0]} is not set" if unset else "there is no such folder"
-        raise DakitError(f"{path}: {why}; expected {expected}")
-    return path
-
-
-def _labels(
-    names: Sequence[str], classes: Sequence[str] | None, ignore: Sequence[str], root: str
-) -> tuple[list[int], list[int], tuple[str, ...]]:
-    """Which images to keep, their labels, and the classes.
-
-    Raises:
-        DakitError: nothing is kept, or some names are not among the classes.
-    """
-    kept = [i for i, name in enumerate(names) if name not in ignore]
-    if not kept:
-        raise DakitError(f"{root}: holds no images" + (f" besides those to ignore: {list(ignore)}" if names else ""))
-    counts = Counter(names[i] for i in kept)
-    order = tuple(sorted(counts) if classes is None else classes)
-    strange = ", ".join(f'"{name}" ({n} images)' for name, n in sorted(counts.items()) if name not in order)
-    if strange:
-        known = ", ".join(order)
-        raise DakitError(f"{root}: {strange}: not among the classes {known}; add to them or to `ignore`")
-    return kept, [order.index(names[i]) for i in kept], order

@@ -8,22 +8,19 @@ Adversarial Attention Transfer Approach*, ACM Multimedia 2018, section 4.1.
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import annotated_types
 
+from dakit.data.files import existing_folder, image_files, number_labels
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
 from dakit.interfaces import Folder, Positive
 
 Level = Annotated[int, annotated_types.Ge(1), annotated_types.Le(4)]
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 _EXPRESSIONS = {
     "Angry": "AN",
@@ -88,12 +85,12 @@ def bu3dfe(
         DakitError: the folder is missing or holds no images, a name is not that of a view, no view has one of
             the levels or angles asked for, or an expression is not among the classes.
     """
-    folder = _folder(
+    folder = existing_folder(
         root,
         "rendered BU-3DFE views, <root>/<subject>/<subject>_<EX><LL><RACE>_p<pan>_t<tilt>.png such as "
         "F0001/F0001_AN03WH_p+15_t-10.png; ask the authors at Binghamton University for the scans",
     )
-    paths = _images(folder)
+    paths = image_files(folder)
     views = [(path, view) for path in paths if (view := _VIEW.fullmatch(path.stem))]
     strange = sorted(set(paths) - {path for path, _ in views})
     if strange:
@@ -110,7 +107,7 @@ def bu3dfe(
         if absent:
             raise DakitError(f"{root}: no view has the {what} {absent[0]}; there are: {sorted(found - always)}")
         views = [(path, view) for path, view in views if int(view[what]) in {*asked, *always}]
-    kept, labels, names = _labels([view["expression"] for _, view in views], classes, ignore, root)
+    kept, labels, names = number_labels([view["expression"] for _, view in views], classes, ignore, root)
     groups = [views[i][1]["subject"] for i in kept]
     return FileImages([views[i][0] for i in kept], labels, groups, names, size=size, fit=fit)
 
@@ -158,7 +155,7 @@ def sfew(
         f"<root>/Set 2/<Class>/*.png with the classes {', '.join(_EXPRESSIONS)}; "
         "ask its authors (Abhinav Dhall) for a licence"
     )
-    folder = _folder(root, expected)
+    folder = existing_folder(root, expected)
     files: list[tuple[str, str, Path]] = []
     for part, key in (("Set 1", "set1"), ("Set 2", "set2")):
         places = [p for p in sorted(folder.iterdir()) if re.sub(r"[\s_-]", "", p.name).lower() == key]
@@ -166,7 +163,7 @@ def sfew(
         if not images:
             raise DakitError(f'{root}: there are no images in "{part}"; expected {expected}')
         files += images
-    kept, labels, names = _labels([expression for _, expression, _ in files], classes, ignore, root)
+    kept, labels, names = number_labels([expression for _, expression, _ in files], classes, ignore, root)
     files = [files[i] for i in kept]
     return FileImages(
         [path for _, _, path in files],
@@ -216,13 +213,13 @@ def emotionet(
         expression is
             not among the classes.
     """
-    folder = _folder(
+    folder = existing_folder(
         root,
         "EmotioNet's basic expressions, <root>/<Class>/*.jpg with the classes Angry, Disgust, Fear, Happy, "
         "Sad, Surprise; ask the CBCSL of the Ohio State University for a licence",
     )
     files = _by_expression(folder, ignore)
-    kept, labels, names = _labels([expression for expression, _ in files], classes, ignore, root)
+    kept, labels, names = number_labels([expression for expression, _ in files], classes, ignore, root)
     return FileImages([files[i][1] for i in kept], labels, None, names, size=size, fit=fit)
 
 
@@ -267,8 +264,8 @@ def web_faces(
     paths: list[Path] = []
     groups: list[str] = []
     for given in [root] if isinstance(root, str) else root:
-        folder = _folder(given, expected)
-        found = _images(folder)
+        folder = existing_folder(given, expected)
+        found = image_files(folder)
         if not found:
             raise DakitError(f"{given}: holds no images; expected {expected}")
         one_folder = len({path.parent for path in found}) == 1
@@ -291,49 +288,5 @@ def _by_expression(folder: Path, ignore: Sequence[str]) -> list[tuple[str, Path]
         if code not in _EXPRESSIONS.values():
             known = ", ".join(f"{name} ({code})" for name, code in _EXPRESSIONS.items())
             raise DakitError(f"{place}: not an expression; expected {known}, or name it in `ignore`")
-        files += [(code, path) for path in _images(place)]
+        files += [(code, path) for path in image_files(place)]
     return files
-
-
-def _folder(root: str, expected: str) -> Path:
-    """The folder that a parameter names, or an error that says why it is not there and what belongs there."""
-    path = Folder(root).path
-    if not path.is_dir():
-        unset = re.findall(r"\$\{?(\w+)", str(path))
-        why = f"the environment variable {unset[0]} is not set" if unset else "there is no such folder"
-        raise DakitError(f"{path}: {why}; expected {expected}")
-    return path
-
-
-def _images(folder: Path) -> list[Path]:
-    """Every image file at or below a folder, sorted; hidden ones and linked folders are passed over."""
-
-    def fail(error: OSError) -> None:
-        raise DakitError(f"{error.filename}: cannot be listed: {error.strerror}") from error
-
-    found: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files = (Path(place, name) for name in names if not name.startswith("."))
-        found += [path for path in files if path.suffix.lower() in _SUFFIXES]
-    return sorted(found)
-
-
-def _labels(
-    names: Sequence[str], classes: Sequence[str] | None, ignore: Sequence[str], root: str
-) -> tuple[list[int], list[int], tuple[str, ...]]:
-    """Which images to keep, their labels, and the classes.
-
-    Raises:
-        DakitError: nothing is kept, or some names are not among the classes.
-    """
-    kept = [i for i, name in enumerate(names) if name not in ignore]
-    if not kept:
-        raise DakitError(f"{root}: holds no images" + (f" besides those to ignore: {list(ignore)}" if names else ""))
-    counts = Counter(names[i] for i in kept)
-    order = tuple(sorted(counts) if classes is None else classes)
-    strange = ", ".join(f'"{name}" ({n} images)' for name, n in sorted(counts.items()) if name not in order)
-    if strange:
-        known = ", ".join(order)
-        raise DakitError(f"{root}: {strange}: not among the classes {known}; add to them or to `ignore`")
-    return kept, [order.index(names[i]) for i in kept], order

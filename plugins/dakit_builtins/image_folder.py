@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from dakit.data.files import existing_folder, image_files, number_labels
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
 from dakit.interfaces import Folder
-
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
 def image_folder(
@@ -47,14 +44,14 @@ def image_folder(
         DakitError: the folder is missing or holds no images, a folder is not among the classes, or
             ``group_by`` is no such expression or does not fit a file name.
     """
-    folder = _folder(root, "one folder per class, <root>/<class>/*.jpg")
+    folder = existing_folder(root, "one folder per class, <root>/<class>/*.jpg")
     files = [
         (place.name, path)
         for place in sorted(folder.iterdir())
         if place.is_dir() and not place.name.startswith(".")
-        for path in _images(place)
+        for path in image_files(place)
     ]
-    kept, labels, found = _labels([name for name, _ in files], classes, ignore, root)
+    kept, labels, found = number_labels([name for name, _ in files], classes, ignore, root)
     paths = [files[i][1] for i in kept]
     groups = None if group_by is None else _groups(paths, group_by)
     return FileImages(paths, labels, groups, found, size=size, fit=fit)
@@ -73,47 +70,3 @@ def _groups(paths: Sequence[Path], pattern: str) -> list[str]:
     if missed:
         raise DakitError(f"group_by: {pattern!r} finds nothing in {len(missed)} names, such as {missed[0]}")
     return [str(group) for group in groups]
-
-
-def _folder(root: str, expected: str) -> Path:
-    """The folder that a parameter names, or an error that says why it is not there and what belongs there."""
-    path = Folder(root).path
-    if not path.is_dir():
-        unset = re.findall(r"\$\{?(\w+)", str(path))
-        why = f"the environment variable {unset[0]} is not set" if unset else "there is no such folder"
-        raise DakitError(f"{path}: {why}; expected {expected}")
-    return path
-
-
-def _images(folder: Path) -> list[Path]:
-    """Every image file at or below a folder, sorted; hidden ones and linked folders are passed over."""
-
-    def fail(error: OSError) -> None:
-        raise DakitError(f"{error.filename}: cannot be listed: {error.strerror}") from error
-
-    found: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files = (Path(place, name) for name in names if not name.startswith("."))
-        found += [path for path in files if path.suffix.lower() in _SUFFIXES]
-    return sorted(found)
-
-
-def _labels(
-    names: Sequence[str], classes: Sequence[str] | None, ignore: Sequence[str], root: str
-) -> tuple[list[int], list[int], tuple[str, ...]]:
-    """Which images to keep, their labels, and the classes.
-
-    Raises:
-        DakitError: nothing is kept, or some names are not among the classes.
-    """
-    kept = [i for i, name in enumerate(names) if name not in ignore]
-    if not kept:
-        raise DakitError(f"{root}: holds no images" + (f" besides those to ignore: {list(ignore)}" if names else ""))
-    counts = Counter(names[i] for i in kept)
-    order = tuple(sorted(counts) if classes is None else classes)
-    strange = ", ".join(f'"{name}" ({n} images)' for name, n in sorted(counts.items()) if name not in order)
-    if strange:
-        known = ", ".join(order)
-        raise DakitError(f"{root}: {strange}: not among the classes {known}; add to them or to `ignore`")
-    return kept, [order.index(names[i]) for i in kept], order

@@ -6,11 +6,11 @@ import csv
 import difflib
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from dakit.data.files import existing_folder, number_labels
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
 from dakit.interfaces import File, Folder
@@ -60,9 +60,9 @@ def manifest(
         unset = re.findall(r"\$\{?(\w+)", str(source))
         why = f"the environment variable {unset[0]} is not set" if unset else "there is no such file"
         raise DakitError(f"{source}: {why}; expected a CSV file with the columns {', '.join(_COLUMNS)}")
-    folder = source.parent if root is None else _folder(root, f"the images that {source} lists")
+    folder = source.parent if root is None else existing_folder(root, f"the images that {source} lists")
     rows = _read(source)
-    kept, labels, found = _labels([row.get("label", "") for _, row in rows], classes, ignore, file)
+    kept, labels, found = number_labels([row.get("label", "") for _, row in rows], classes, ignore, file)
     rows = [rows[i] for i in kept]
     paths = [_path(source, line, row["path"], folder, outside) for line, row in rows]
     missing = [str(path) for path in paths if not path.is_file()]
@@ -116,33 +116,3 @@ def _path(source: Path, line: int, given: str, folder: Path, outside: bool) -> P
     if not outside and (os.path.isabs(given) or not inside):
         raise DakitError(f"{source}:{line}: {given} is absolute or leads out of {folder}; `outside: true` allows that")
     return path
-
-
-def _folder(root: str, expected: str) -> Path:
-    """The folder that a parameter names, or an error that says why it is not there and what belongs there."""
-    path = Folder(root).path
-    if not path.is_dir():
-        unset = re.findall(r"\$\{?(\w+)", str(path))
-        why = f"the environment variable {unset[0]} is not set" if unset else "there is no such folder"
-        raise DakitError(f"{path}: {why}; expected {expected}")
-    return path
-
-
-def _labels(
-    names: Sequence[str], classes: Sequence[str] | None, ignore: Sequence[str], root: str
-) -> tuple[list[int], list[int], tuple[str, ...]]:
-    """Which images to keep, their labels (-1 for the name ""), and the classes (none without a label).
-
-    Raises:
-        DakitError: nothing is kept, or some names are not among the classes.
-    """
-    kept = [i for i, name in enumerate(names) if name not in ignore]
-    if not kept:
-        raise DakitError(f"{root}: holds no images" + (f" besides those to ignore: {list(ignore)}" if names else ""))
-    counts = Counter(names[i] for i in kept if names[i])
-    order = tuple(sorted(counts) if classes is None else classes) if counts else ()
-    strange = ", ".join(f'"{name}" ({n} images)' for name, n in sorted(counts.items()) if name not in order)
-    if strange:
-        known = ", ".join(order)
-        raise DakitError(f"{root}: {strange}: not among the classes {known}; add to them or to `ignore`")
-    return kept, [order.index(names[i]) if names[i] else -1 for i in kept], order

@@ -45,15 +45,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
+
 from dakit.data.sets import TensorImages
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Positive
-from torch import Tensor
 
 _ALWAYS: dict[str, dict[int, float]] = {
     "AN": {4: 1, 5: 0.5, 7: 0.7, 23: 1, 17: 0.4},
@@ -124,7 +125,7 @@ def synthetic_faces(
 
 def _draw(size: int, domain: str, seed: int, plan: Sequence[tuple[int, str, int]], chunk: int = _CHUNK) -> Tensor:
     """The images (person, class, k) of a plan, uint8 ``(N, 3, size, size)``; ``chunk`` does not change them."""
-    drawn = [torch.empty(0, 3, size, size, dtype=torch.uint8)]
+    drawn: list[Tensor] = []
     with torch.no_grad():
         for start in range(0, len(plan), chunk):
             part = plan[start : start + chunk]
@@ -148,9 +149,10 @@ def _generator(*key: object) -> torch.Generator:
 
 
 # ---------------------------------------------------------------------------------------- small tools
-# Fields are float32 (B, H, W), numbers (B, 1, 1), canvases (3, B, H, W), colours (3, B, 1, 1). Per pixel only + - * / sqrt, min,
-# max and floor are used, one operation at a time: IEEE 754 fixes their results to the last bit, so a pixel
-# depends neither on how images are chunked nor on the number of threads. Sines are taken in float64.
+# Fields are float32 (B, H, W), numbers (B, 1, 1), canvases (3, B, H, W), colours (3, B, 1, 1). Per pixel only
+# + - * / sqrt, min, max and floor are used, one operation at a time: IEEE 754 fixes their results to the last
+# bit, so a pixel depends neither on how images are chunked nor on the number of threads. Sines are taken of
+# single numbers, in float64.
 
 
 class _Numbers:
@@ -158,7 +160,7 @@ class _Numbers:
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         rows = [torch.rand(256, generator=generator, dtype=torch.float64) for generator in generators]
-        self._columns = iter(torch.stack(rows, dim=1)[:, :, None, None])
+        self._columns: Iterator[Tensor] = iter(torch.stack(rows, dim=1)[:, :, None, None])
 
     def __call__(self, low: float = 0.0, high: float = 1.0) -> Tensor:
         return (low + (high - low) * next(self._columns)).float()
@@ -185,6 +187,8 @@ class _Numbers:
 
 @dataclass
 class _Scene:
+    """What is known of a chunk of images before anything is drawn."""
+
     lab: bool
     size: int
     person: _Numbers
@@ -203,7 +207,9 @@ def _paint(canvas: Tensor, alpha: Tensor, colour: Tensor) -> None:
         channel += (ink - channel).mul_(alpha)
 
 
-def _segment(x: Tensor, y: Tensor, ax: Tensor | float, ay: Tensor | float, bx: Tensor | float, by: Tensor | float):
+def _segment(
+    x: Tensor, y: Tensor, ax: Tensor | float, ay: Tensor | float, bx: Tensor | float, by: Tensor | float
+) -> Tensor:
     """Distance from (x, y) to the line from a to b."""
     dx, dy = torch.as_tensor(bx - ax), torch.as_tensor(by - ay)
     px, py = x - ax, y - ay
@@ -243,7 +249,7 @@ def _render(scene: _Scene, noise: Tensor) -> Tensor:
     head = skin.expand(canvas.shape).clone()
     relief = _wrinkles(face, unit, person)
     if not lab:
-        _paint(head, beard * _beard_mask(face, unit), hair)
+        _paint(head, beard * _beard_mask(face), hair)
     relief = relief + _eyes(head, face, unit, scene)
     _brows(head, face, unit, person, hair * 0.8)
     relief = relief - _cheeks(face, unit)
@@ -285,7 +291,8 @@ class _Face:
         side, across: sign and amount of x.
         rim: signed distance to the head's outline, in head heights.
         pixel: size of a pixel there.
-        project: from a point of the head to (u, v).
+        pan, tilt: cosine and sine.
+        mouth_y, mouth_width, eye_x, nose_y: where the features of this person lie.
     """
 
     u: Tensor
@@ -306,6 +313,7 @@ class _Face:
     nose_y: Tensor
 
     def project(self, x: Tensor | float, y: Tensor | float, z: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Where in (u, v) a point of the head's frame is seen."""
         (cos_pan, sin_pan), (cos_tilt, sin_tilt) = self.pan, self.tilt
         depth = cos_pan * z - sin_pan * x
         return cos_pan * x + sin_pan * z, cos_tilt * y - sin_tilt * depth
@@ -377,8 +385,8 @@ def _background(scene: _Scene) -> Tensor:
 def _skin(person: _Numbers) -> Tensor:
     """A colour between light and dark, more yellow or more red."""
     dark, red = person(), person(-0.03, 0.03)
-    light_tone, dark_tone = torch.tensor([[0.95, 0.77, 0.66], [0.42, 0.27, 0.19]])[..., None, None, None]
-    tone = light_tone + dark * (dark_tone - light_tone)
+    palette = torch.tensor([[0.95, 0.77, 0.66], [0.42, 0.27, 0.19]])[..., None, None, None]
+    tone = palette[0] + dark * (palette[1] - palette[0])
     return tone + torch.stack([red, torch.zeros_like(red), -red])
 
 
@@ -561,8 +569,9 @@ def _mouth(head: Tensor, face: _Face, unit: dict[int, Tensor], scene: _Scene, sk
 
 
 # ------------------------------------------------------------------------------- hair, light, camera
-def _beard_mask(face: _Face, unit: dict[int, Tensor]) -> Tensor:
-    jaw = torch.maximum(face.mouth_y - 0.2 - face.y + 0.0 * unit[26], 0.25 - face.across - 0.8 * (face.y - 0.35))
+def _beard_mask(face: _Face) -> Tensor:
+    """Chin, jaw and upper lip."""
+    jaw = torch.maximum(face.mouth_y - 0.2 - face.y, 0.25 - face.across - 0.8 * (face.y - 0.35))
     return _cover(jaw, 0.15) * 0.8
 
 
@@ -582,7 +591,7 @@ def _strands(face: _Face) -> Tensor:
 def _glasses(head: Tensor, face: _Face, wears: Tensor, rim: Tensor) -> None:
     x, y = (face.across - face.eye_x) / 1.2, face.y + 0.11
     ring = (x * x + y * y).sqrt_() - 0.19
-    bridge = torch.maximum((y + 0.03).abs() - 0.015, torch.maximum(face.across - 0.19, face.across - 5))
+    bridge = torch.maximum((y + 0.03).abs() - 0.015, face.across - 0.19)
     arm = torch.maximum((y + 0.03).abs() - 0.02, (face.eye_x + 0.22) - face.across)
     frame = torch.minimum(ring.abs() - 0.018, torch.minimum(bridge, arm))
     _paint(head, _cover(frame, face.pixel) * wears, rim)
@@ -596,11 +605,11 @@ def _light(face: _Face, slope: tuple[Tensor, Tensor], scene: _Scene) -> Tensor:
     if scene.lab:
         return ((face.w * 0.9 - v * 0.12) / norm * 0.35 + image(0.62, 0.68)).expand(3, *face.u.shape)
     cos, sin = image.turn(180)
-    aside = image(0.1, 0.95)
+    aside = image(0.1, 0.9)
     ahead = (1 - aside * aside).sqrt()
     lit = ((u * cos + v * sin) * aside + face.w * ahead) / norm
     key = image.colour(0.65, 1.15) * image(0.5, 0.95)
-    ambient = image.colour(0.8, 1.2) * image(0.22, 0.55)
+    ambient = image.colour(0.8, 1.2) * image(0.25, 0.55)
     return lit.clamp_(min=0) * key + ambient
 
 
@@ -627,14 +636,16 @@ def _camera(canvas: Tensor, scene: _Scene, noise: Tensor) -> Tensor:
         return _to_bytes(small + grain * 0.02)
     small = small.clamp_(0, 1)
     small = small + small * (1 - small) * image(-0.5, 0.6)
-    middle, contrast = image(0.35, 0.55), image(0.65, 1.15)
+    middle, contrast = image(0.35, 0.55), image(0.7, 1.15)
     small = (small - middle) * contrast + middle
     small = small * image.colour(0.88, 1.12)
     amount = image() * image()
+    pixels = torch.arange(scene.size)
+    left, right = (pixels - 1).clamp(min=0), (pixels + 1).clamp(max=scene.size - 1)
     for _ in range(1 + scene.size // 48):
         for axis in (2, 3):
-            before, after = small.roll(1, axis), small.roll(-1, axis)
-            small = small + ((before + after) * 0.5 - small) * (0.6 * amount)
+            before, after = small.index_select(axis, left), small.index_select(axis, right)
+            small = small + ((before + after) * 0.5 - small) * (0.45 * amount)
     grain = grain * 0.6 + (grain[:1]) * 0.4
     return _to_bytes(small + grain * (0.11 * image() * image()))
 

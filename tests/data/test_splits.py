@@ -1,0 +1,243 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dakit.data.sets import TensorImages, Unlabelled
+from dakit.data.splits import Split
+from dakit.errors import DakitError
+from dakit.registry import ParameterProblems, check
+
+
+def dataset(labels, groups=None, parts=None, classes=("AN", "FE", "HA")):
+    return TensorImages(torch.zeros(len(labels), 3, 1, 1, dtype=torch.uint8), labels, groups, classes, parts)
+
+
+@st.composite
+def people(draw):
+    """Videos of 1 to 4 images of one person; every class has at least 10 people who show nothing else."""
+    sizes = draw(st.lists(st.integers(1, 4), min_size=30, max_size=60))
+    labels, groups = [], []
+    for person, size in enumerate(sizes):
+        labels += [person % 3] * size
+        groups += [f"person {person}"] * size
+    for person in range(draw(st.integers(0, 5))):  # and some show several
+        labels += [0, 1, 2]
+        groups += [f"actor {person}"] * 3
+    order = draw(st.permutations(range(len(labels))))
+    return dataset([labels[i] for i in order], [groups[i] for i in order])
+
+
+SPLITS = [Split(holdout=0.2), Split(holdout=0.5), Split(folds=2), Split(folds=5)]
+
+
+# ------------------------------------------------------------------------------------ what always holds
+@settings(deadline=None, max_examples=40)
+@given(people(), st.sampled_from(SPLITS), st.integers(0, 5))
+def test_every_image_stands_on_one_side_with_its_group(images, split, seed):
+    tested = Counter()
+    for fold in range(split.rounds(images)):
+        sides = split.apply(images, fold, seed)
+        assert sorted(sides["train"] + sides["test"]) == list(range(len(images)))
+        groups = [{images.groups[i] for i in sides[name]} for name in ("train", "test")]
+        assert not groups[0] & groups[1]
+        assert {images.labels[i] for i in sides["train"]} == {0, 1, 2}
+        tested.update(sides["test"])
+    if split.folds:
+        assert tested == Counter(range(len(images)))
+
+
+@settings(deadline=None, max_examples=40)
+@given(people(), st.sampled_from(SPLITS), st.integers(0, 5))
+def test_the_test_side_has_its_fraction_of_every_class(images, split, seed):
+    share = split.holdout or 1 / split.folds
+    for fold in range(split.rounds(images)):
+        test = Counter(images.labels[i] for i in split.apply(images, fold, seed)["test"])
+        for label in range(3):
+            # Groups of at most 4 images: never farther from the target than the largest group.
+            assert abs(test[label] - share * images.labels.count(label)) <= 4
+
+
+@settings(deadline=None, max_examples=40)
+@given(people(), st.sampled_from([*SPLITS, Split(folds=3, per_class=2)]), st.integers(0, 5), st.randoms())
+def test_the_order_of_the_files_does_not_matter(images, split, seed, random):
+    order = list(range(len(images)))
+    random.shuffle(order)
+    shuffled = dataset([images.labels[i] for i in order], [images.groups[i] for i in order])
+
+    def sides(these):
+        found = split.apply(these, 0, seed)
+        return {name: Counter((these.groups[i], these.labels[i]) for i in indices) for name, indices in found.items()}
+
+    assert sides(images) == sides(shuffled)
+
+
+@pytest.mark.parametrize("sizes", [(50, 20, 7), (11, 10, 9)])
+def test_single_images_are_dealt_to_within_one_of_the_target(sizes):
+    images = dataset(np.repeat(range(3), sizes))
+    for seed in range(3):
+        test = Counter(images.labels[i] for i in Split(holdout=0.2).apply(images, 0, seed)["test"])
+        assert all(abs(test[label] - 0.2 * n) < 1 for label, n in enumerate(sizes))
+        for fold in range(4):
+            test = Counter(images.labels[i] for i in Split(folds=4).apply(images, fold, seed)["test"])
+            assert all(abs(test[label] - n / 4) < 1 for label, n in enumerate(sizes))
+
+
+def test_the_papers_subjects_are_divided_80_to_20():
+    # BU-3DFE in small: 100 subjects with the same images each.
+    subjects = [f"F{n:04}" for n in range(100) for _ in range(6)]
+    images = dataset([0, 0, 1, 1, 2, 2] * 100, subjects)
+    test = Split(holdout=0.2).apply(images, 0, 0)["test"]
+    assert len({subjects[i] for i in test}) == 20
+    assert len(test) == 120
+
+
+def test_seeds_differ_and_are_kept():
+    images = dataset([0, 1, 2] * 20)
+    tests = {tuple(Split(holdout=0.5).apply(images, 0, seed)["test"]) for seed in range(5)}
+    assert len(tests) == 5
+    fixed = Split(holdout=0.5, seed=3)
+    assert fixed.apply(images, 0, 8) == fixed.apply(images, 0, 9) == Split(holdout=0.5).apply(images, 0, 3)
+
+
+def test_people_of_different_size_are_also_drawn_by_seed():
+    sizes = range(20, 40)
+    images = dataset([0] * sum(sizes), [f"p{n}" for n in sizes for _ in range(n)])
+    tests = {tuple(Split(holdout=0.3).apply(images, 0, seed)["test"]) for seed in range(5)}
+    assert len(tests) > 1
+
+
+def test_an_image_without_a_group_is_its_own():
+    images = dataset([0] * 10, [""] * 10, classes=("AN",))
+    assert len(Split(holdout=0.3).apply(images, 0, 0)["test"]) == 3
+
+
+# --------------------------------------------------------------------------------------- published parts
+def test_published_folds_are_tested_in_turn():
+    images = dataset([0, 1, 2, 0], list("aabb"), ["Set 2", "Set 1", "Set 2", "Set 3"])
+    split = Split(folds="predefined")
+    assert split.rounds(images) == 3
+    assert [split.apply(images, fold, 0) for fold in range(3)] == [
+        {"train": [0, 2, 3], "test": [1]},
+        {"train": [1, 3], "test": [0, 2]},
+        {"train": [0, 1, 2], "test": [3]},
+    ]
+
+
+def test_published_train_and_test():
+    images = dataset([-1, 1, 2], None, ["train", "test", "train"])
+    split = Split(predefined=True)
+    assert split.rounds(images) == 1
+    assert split.apply(images, 0, 0) == {"train": [0, 2], "test": [1]}
+
+
+@pytest.mark.parametrize(
+    ("split", "parts", "message"),
+    [
+        (Split(predefined=True), None, "no published parts"),
+        (Split(folds="predefined"), None, "no published parts"),
+        (Split(predefined=True), ["train", "test", "valid"], "here are test, train, valid"),
+        (Split(predefined=True), ["train"] * 3, "here are train"),
+        (Split(folds="predefined"), ["Set 1"] * 3, "at least two parts; here is Set 1"),
+    ],
+)
+def test_published_parts_that_are_not_there(split, parts, message):
+    images = dataset([0, 1, 2], None, parts)
+    with pytest.raises(DakitError, match=message):
+        split.rounds(images)
+    with pytest.raises(DakitError, match=message):
+        split.apply(images, 0, 0)
+
+
+# ------------------------------------------------------------------------------------------- few labels
+@settings(deadline=None, max_examples=30)
+@given(people(), st.integers(1, 5), st.integers(0, 5))
+def test_per_class_keeps_so_many_training_images_and_the_whole_test_side(images, count, seed):
+    whole, few = (Split(folds=2, per_class=n).apply(images, 1, seed) for n in (None, count))
+    assert few["test"] == whole["test"]
+    assert set(few["train"]) <= set(whole["train"])
+    assert Counter(images.labels[i] for i in few["train"]) == {0: count, 1: count, 2: count}
+    assert few["train"] == sorted(few["train"])
+
+
+def test_per_class_draws_by_seed_and_all_alike():
+    images = dataset([0] * 12, [f"{n // 2}" for n in range(12)], ["train"] * 11 + ["test"], classes=("AN",))
+    drawn = Counter(
+        i for seed in range(600) for i in Split(predefined=True, per_class=3).apply(images, 0, seed)["train"]
+    )
+    # Each of 11 is drawn with probability 3/11: 164 of 600, standard deviation 10.9.
+    assert all(abs(drawn[i] - 600 * 3 / 11) < 45 for i in range(11))
+
+
+def test_more_per_class_contain_fewer():
+    images = dataset([0, 1, 2] * 10)
+    few, more = (set(Split(folds=2, per_class=n).apply(images, 0, 7)["train"]) for n in (2, 4))
+    assert few < more
+
+
+def test_too_few_for_per_class():
+    images = dataset([0] * 6 + [1] * 2, None, ["train"] * 7 + ["test"], classes=("AN", "FE"))
+    with pytest.raises(DakitError, match='per_class: 3: class "FE" has 1 training images'):
+        Split(predefined=True, per_class=3).apply(images, 0, 0)
+
+
+# ------------------------------------------------------------------------------------------------ errors
+@pytest.mark.parametrize("given_", [{}, {"seed": 3}, {"holdout": 0.2, "folds": 3}, {"folds": 2, "predefined": True}])
+def test_exactly_one_way(given_):
+    with pytest.raises(DakitError, match="exactly one of"):
+        Split(**given_)
+
+
+@pytest.mark.parametrize("given_", [{"holdout": 0.0}, {"holdout": 1.0}, {"folds": 1}, {"folds": 2, "per_class": 0}])
+def test_an_empty_side_is_refused_at_once(given_):
+    with pytest.raises(DakitError, match="leaves"):
+        Split(**given_)
+
+
+@pytest.mark.parametrize(
+    ("given_", "key"),
+    [
+        ({"holdout": 1.5}, "holdout"),
+        ({"folds": 1}, "folds"),
+        ({"folds": "predefind"}, "folds"),
+        ({"folds": 2.0}, "folds"),
+        ({"predefined": "yes"}, "predefined"),
+        ({"folds": 2, "per_class": 0}, "per_class"),
+        ({"folds": 2, "by": "group"}, "by"),
+    ],
+)
+def test_the_signature_is_a_schema(given_, key):
+    with pytest.raises(ParameterProblems) as caught:
+        check(Split, 0, "a split", given_)
+    assert [path for path, _ in caught.value.problems] == [(key,)]
+
+
+def test_too_few_groups_for_the_folds():
+    few = dataset([0] * 10 + [1] * 3, [f"{n}" for n in range(10)] + ["x", "x", "y"], classes=("AN", "FE"))
+    with pytest.raises(DakitError, match='folds: 5: class "FE" has 3 images in 2 groups'):
+        Split(folds=5).apply(few, 0, 0)
+
+
+def test_a_holdout_that_would_miss_a_class():
+    images = dataset([0] * 50 + [2] * 3)
+    with pytest.raises(DakitError, match=r'holdout: 0\.1: class "HA" has 3 images in 3 groups'):
+        Split(holdout=0.1).apply(images, 0, 0)
+
+
+def test_images_without_labels():
+    images = dataset([0, -1, 1, -1])
+    for split in (Split(holdout=0.5), Split(folds=2)):
+        with pytest.raises(DakitError, match="2 of 4 images have no label"):
+            split.apply(images, 0, 0)
+    with pytest.raises(DakitError, match="4 of 4"):
+        Split(holdout=0.5).apply(Unlabelled(images), 0, 0)
+    with pytest.raises(DakitError, match="no images"):
+        Split(holdout=0.5).apply(dataset([]), 0, 0)
+
+
+def test_a_fold_that_is_not_there():
+    with pytest.raises(ValueError, match=r"fold 2 is not in \[0, 2\)"):
+        Split(folds=2).apply(dataset([0, 1, 2] * 4), 2, 0)

@@ -1,0 +1,106 @@
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from dakit.metrics import Evaluation, Round, summarise
+from dakit.report.tables import ladder, to_json, to_markdown
+
+CLASSES = ("AN", "FE", "HA")
+
+
+def summary(hits, seeds=1, folds=1, classes=CLASSES):
+    """``hits[k]`` of 8 images of class k right, the same in each seed; the first class may have none."""
+    labels = np.repeat(np.arange(len(classes)), [8 if hit is not None else 0 for hit in hits])
+    said = np.concatenate(
+        [np.where(np.arange(8) < hit, k, (k + 1) % len(classes)) for k, hit in enumerate(hits) if hit is not None]
+    )
+    rounds = []
+    for seed in range(seeds):
+        for fold in range(folds):
+            mine = np.arange(len(labels)) % folds == fold
+            probabilities = np.eye(len(classes), dtype=np.float32)[said[mine]]
+            e = Evaluation(classes, np.flatnonzero(mine), labels[mine], said[mine], probabilities)
+            rounds.append(Round(seed, fold, e))
+    return summarise(rounds)
+
+
+SUMMARIES = {"s2t": summary([1, 2, 3]), "cycleat": summary([5, 6, 8], seeds=3, folds=2)}
+PUBLISHED = {"s2t": {"AN": 17.21, "HA": 55.6, "Ave.": 22.4}, "not run": {"AN": 1.0}}
+
+
+def shown(table, width=100, **options):
+    console = Console(width=width, file=io.StringIO(), **options)
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_the_ladder_as_text():
+    lines = shown(ladder(SUMMARIES, PUBLISHED, "CycleAT [SFEW]", "wiring only")).splitlines()
+    s2t = SUMMARIES["s2t"]
+    cells = [line.split() for line in lines]
+    assert cells[0] == ["CycleAT", "[SFEW]"]
+    assert cells[1:3] == [["seeds"], ["AN", "FE", "HA", "Ave.", "95", "%", "x", "folds"]]
+    interval = f"{100 * s2t.low:.2f}-{100 * s2t.high:.2f}"
+    assert cells[3] == ["s2t", "12.50", "25.00", "37.50", "25.00", interval, "1", "x", "1"]
+    assert cells[4] == ["paper", "17.21", "-", "55.60", "22.40"]
+    assert cells[5][:5] == ["cycleat", "62.50", "75.00", "100.00", "79.17"]
+    assert cells[5][-3:] == ["3", "x", "2"]
+    assert cells[6:] == [["wiring", "only"]]
+
+
+def test_the_best_average_is_bold_and_the_paper_is_dim():
+    text = shown(ladder(SUMMARIES, PUBLISHED), force_terminal=True, color_system="standard")
+    assert "\x1b[1m79.17\x1b[0m" in text
+    assert "\x1b[1m25.00\x1b[0m" not in text
+    paper = next(line for line in text.splitlines() if "paper" in line)
+    assert "\x1b[2;3m22.40" in paper.replace("\x1b[2;3m ", "\x1b[2;3m")
+    assert "\x1b[2;3m" not in next(line for line in text.splitlines() if "cycleat" in line)
+
+
+def test_seven_classes_fit_a_terminal_of_80_columns():
+    wide = summary([1] * 7, classes=("AN", "DI", "FE", "HA", "NE", "SA", "SU"))
+    text = shown(ladder({"cycleat_distinct": wide}), width=80)
+    assert text.count("12.50") == 8
+    assert "…" not in text
+
+
+def test_a_class_without_images_has_a_dash():
+    row = shown(ladder({"s2t": summary([None, 2, 4])})).splitlines()[-1].split()
+    assert row[:5] == ["s2t", "-", "25.00", "50.00", "37.50"]
+
+
+def test_markdown():
+    lines = to_markdown(SUMMARIES, PUBLISHED, "CycleAT", "wiring only").splitlines()
+    s2t = SUMMARIES["s2t"]
+    interval = f"{100 * s2t.low:.2f}-{100 * s2t.high:.2f}"
+    assert lines[:6] == [
+        "**CycleAT**",
+        "",
+        "|  | AN | FE | HA | Ave. | 95 % | seeds x folds |",
+        "| :--- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"| s2t | 12.50 | 25.00 | 37.50 | 25.00 | {interval} | 1 x 1 |",
+        "| *paper* | *17.21* | *-* | *55.60* | *22.40* |  |  |",
+    ]
+    assert lines[6].startswith("| cycleat | 62.50 | 75.00 | 100.00 | **79.17** |")
+    assert lines[7:] == ["", "wiring only"]
+    odd = to_markdown({"a|b": summary([1, 2, 3])})
+    assert odd.splitlines()[2].startswith(r"| a\|b | 12.50 |")
+
+
+def test_json_survives_a_round_trip_and_holds_no_nan():
+    made = to_json({**SUMMARIES, "partly": summary([None, 2, 4])}, PUBLISHED)
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    assert list(made) == ["s2t", "cycleat", "partly"]
+    s2t, cycleat = made["s2t"], made["cycleat"]
+    assert s2t["per_class"] == {"AN": 12.5, "FE": 25.0, "HA": 37.5}
+    assert s2t["published"] == PUBLISHED["s2t"]
+    assert cycleat["published"] is None
+    assert cycleat["macro"] == pytest.approx(100 * (5 + 6 + 8) / 24)
+    assert cycleat["per_seed"] == {str(seed): cycleat["macro"] for seed in range(3)}
+    assert (cycleat["seeds"], cycleat["folds"], cycleat["images"]) == ([0, 1, 2], [0, 1], 24)
+    assert cycleat["confusion"] == [[15, 9, 0], [0, 18, 6], [0, 0, 24]]
+    assert cycleat["interval"] == [100 * SUMMARIES["cycleat"].low, 100 * SUMMARIES["cycleat"].high]
+    assert made["partly"]["per_class"]["AN"] is None

@@ -1,0 +1,429 @@
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dakit.errors import DakitError
+from dakit.interfaces import Context, Engine
+from dakit.training import (
+    NonFiniteLoss,
+    Trainer,
+    accelerator,
+    derive_seed,
+    load_state,
+    save_state,
+    seed_everything,
+    trained,
+)
+
+CPU = Engine(device="cpu")
+
+
+class Stopped(Exception):
+    """Stands for a killed process."""
+
+
+class Remembers:
+    """Something stateful that is neither a network nor an optimiser, as an image pool."""
+
+    def __init__(self):
+        self.seen = []
+
+    def state_dict(self):
+        return {"seen": list(self.seen)}
+
+    def load_state_dict(self, state):
+        self.seen = list(state["seen"])
+
+
+def train(folder, *, steps=12, engine=CPU, stop_at=None, optimiser="adam", decay_from=0.5, poison=None, seed=7):
+    """A regression with dropout and two optimisers; everything random is drawn inside ``step``."""
+    seed_everything(0)
+    body = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1))
+    head = nn.Linear(1, 1)
+    makers = {
+        "adam": lambda p: torch.optim.Adam(p, lr=1e-2, betas=(0.5, 0.999)),
+        "sgd": lambda p: torch.optim.SGD(p, lr=1e-2, momentum=0.9, nesterov=True),
+        "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1, amsgrad=True),
+    }
+    ctx = Context(folder, seed=seed, engine=engine)
+    trainer = Trainer(ctx)
+    networks = {name: trainer.place(net, train=True) for name, net in {"body": body, "head": head}.items()}
+    optimisers = {"body": makers[optimiser](body.parameters()), "head": makers["sgd"](head.parameters())}
+    memory = Remembers()
+    looks = []
+
+    def step(n):
+        if n == stop_at:
+            raise Stopped
+        x = torch.randn(6, 4)
+        loss = (head(body(x)) - x.sum(1, keepdim=True)).square().mean()
+        if n == poison:
+            loss = loss * math.nan
+        memory.seen.append(n)
+        trainer.backward({"square": loss})
+        return {"square": loss, "mean": x.mean()}
+
+    history = trainer.fit(
+        title="fitting",
+        steps=steps,
+        networks=networks,
+        optimisers=optimisers,
+        decay_from=decay_from,
+        step=step,
+        others={"memory": memory},
+        every=(5, looks.append),
+    )
+    states = {name: net.state_dict() for name, net in networks.items()}
+    moments = {name: o.state_dict() for name, o in optimisers.items()}
+    return states, moments, history, memory.seen, looks, ctx
+
+
+def assert_same(a, b):
+    """Bit for bit, through nested containers."""
+    assert type(a) is type(b) or (isinstance(a, dict) and isinstance(b, dict))
+    if isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert list(a) == list(b)
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    else:
+        assert a == b
+
+
+# --------------------------------------------------------------------------------------------- resume
+@pytest.mark.parametrize("optimiser", ["adam", "sgd", "adamw"])
+def test_a_run_killed_at_any_step_ends_bit_identical(tmp_path, optimiser):
+    engine = Engine(device="cpu", checkpoint_steps=3)
+    whole = train(tmp_path / "whole" if (tmp_path / "whole").mkdir() is None else None, engine=engine,
+                  optimiser=optimiser)  # fmt: skip
+    for killed in range(1, 12):
+        folder = tmp_path / f"killed {killed}"
+        folder.mkdir()
+        with pytest.raises(Stopped):
+            train(folder, engine=engine, optimiser=optimiser, stop_at=killed)
+        assert (folder / "checkpoint.safetensors").is_file() == (killed >= 3)
+        again = train(folder, engine=engine, optimiser=optimiser)
+        assert_same(again[:4], whole[:4])
+        assert again[5].notes == ([f"fitting: going on from step {killed // 3 * 3} of 12"] if killed >= 3 else [])
+
+
+def test_a_run_killed_at_every_checkpoint_ends_bit_identical(tmp_path):
+    engine = Engine(device="cpu", checkpoint_steps=2)
+    (tmp_path / "whole").mkdir()
+    whole = train(tmp_path / "whole", engine=engine)
+    (tmp_path / "killed").mkdir()
+    for killed in (2, 4, 6, 8, 10):
+        with pytest.raises(Stopped):
+            train(tmp_path / "killed", engine=engine, stop_at=killed)
+    again = train(tmp_path / "killed", engine=engine)
+    assert_same(again[:4], whole[:4])
+
+
+def test_accumulated_batches_are_counted_through_a_resume(tmp_path):
+    engine = Engine(device="cpu", checkpoint_steps=2, accumulate=3)
+    (tmp_path / "whole").mkdir()
+    whole = train(tmp_path / "whole", steps=4, engine=engine)
+    assert whole[3] == list(range(12))
+    (tmp_path / "killed").mkdir()
+    with pytest.raises(Stopped):
+        train(tmp_path / "killed", steps=4, engine=engine, stop_at=7)
+    again = train(tmp_path / "killed", steps=4, engine=engine)
+    assert_same(again[:4], whole[:4])
+
+
+def test_a_resumed_history_is_the_unbroken_one_where_steps_are_averaged(tmp_path):
+    # With 600 steps one value stands for three of them; checkpoints are due every 7.
+    engine = Engine(device="cpu", checkpoint_steps=7)
+    (tmp_path / "whole").mkdir()
+    whole = train(tmp_path / "whole", steps=600, engine=engine)
+    assert whole[2]["step"] == list(range(3, 601, 3))
+    (tmp_path / "killed").mkdir()
+    with pytest.raises(Stopped):
+        train(tmp_path / "killed", steps=600, engine=engine, stop_at=100)
+    again = train(tmp_path / "killed", steps=600, engine=engine)
+    assert again[5].notes == ["fitting: going on from step 99 of 600"]
+    assert_same(again[:4], whole[:4])
+
+
+def test_two_seeds_differ_and_one_does_not(tmp_path):
+    runs = []
+    for number, seed in enumerate((7, 7, 8)):
+        (tmp_path / str(number)).mkdir()
+        runs.append(train(tmp_path / str(number), seed=seed)[:4])
+    assert_same(runs[0], runs[1])
+    assert not torch.equal(runs[0][0]["head"]["weight"], runs[2][0]["head"]["weight"])
+
+
+def test_pictures_are_asked_for_before_regularly_and_at_the_end(tmp_path):
+    assert train(tmp_path)[4] == [0, 5, 10, 12]
+
+
+# ------------------------------------------------------------------------------------------ the loop
+def rates(tmp_path, steps, decay_from):
+    """The learning rate of each step, read off a weight with gradient 1 under plain SGD."""
+    trainer = Trainer(Context(tmp_path, engine=CPU))
+    weight = nn.Parameter(torch.zeros((), dtype=torch.float64))
+    positions = [0.0]
+
+    def step(n):
+        trainer.backward({"slope": weight * 1.0})
+        return {}
+
+    optimiser = torch.optim.SGD([weight], lr=0.1)
+    trainer.fit(
+        title="t",
+        steps=steps,
+        networks={},
+        optimisers={"o": optimiser},
+        decay_from=decay_from,
+        step=step,
+        every=(1, lambda n: positions.append(float(weight.detach()))),
+    )
+    return [round(a - b, 9) for a, b in zip(positions[1:-1], positions[2:], strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "decay_from", "expected"),
+    [
+        (4, 1.0, [0.1, 0.1, 0.1, 0.1]),
+        (4, 0.0, [0.1, 0.075, 0.05, 0.025]),
+        (4, 0.5, [0.1, 0.1, 0.1, 0.05]),
+        (8, 0.5, [0.1, 0.1, 0.1, 0.1, 0.1, 0.075, 0.05, 0.025]),
+        (5, 0.6, [0.1, 0.1, 0.1, 0.1, 0.05]),
+    ],
+)
+def test_the_learning_rate_falls_linearly_to_zero(tmp_path, steps, decay_from, expected):
+    assert rates(tmp_path, steps, decay_from) == expected
+
+
+def test_every_step_is_seeded_by_its_number(tmp_path):
+    drawn = {}
+    for number, first in enumerate((False, True)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        trainer = Trainer(Context(folder, seed=5, engine=CPU))
+        weight = nn.Parameter(torch.zeros(()))
+
+        def step(n, first=first, weight=weight, trainer=trainer):
+            if first:
+                torch.rand(n + 1)  # another appetite for random numbers in the steps before must not matter
+                seed_everything(derive_seed(5, n))
+            drawn.setdefault(n, []).append(float(torch.rand(())))
+            trainer.backward({"loss": weight * 1.0})
+            return {}
+
+        trainer.fit(
+            title="t",
+            steps=3,
+            networks={},
+            optimisers={"o": torch.optim.SGD([weight], lr=0.1)},
+            decay_from=1,
+            step=step,
+        )
+    for n, (one, two) in drawn.items():
+        seed_everything(derive_seed(5, n))
+        assert one == two == float(torch.rand(()))
+    assert len({one for one, _ in drawn.values()}) == 3
+
+
+def test_accumulating_two_batches_of_four_is_one_of_eight(tmp_path):
+    x, y = torch.randn(8, 3), torch.randn(8, 1)
+    weights = []
+    for accumulate in (1, 2):
+        folder = tmp_path / str(accumulate)
+        folder.mkdir()
+        trainer = Trainer(Context(folder, engine=Engine(device="cpu", accumulate=accumulate)))
+        torch.manual_seed(1)
+        net = nn.Linear(3, 1)
+        size = 8 // accumulate
+
+        def step(n, net=net, trainer=trainer, size=size):
+            part = slice(n * size % 8, n * size % 8 + size)
+            loss = (net(x[part]) - y[part]).square().mean()
+            trainer.backward({"square": loss})
+            return {"square": loss}
+
+        history = trainer.fit(
+            title="t",
+            steps=5,
+            networks={"n": net},
+            optimisers={"o": torch.optim.Adam(net.parameters(), lr=0.1)},
+            decay_from=1,
+            step=step,
+        )
+        weights.append((net.weight.detach(), net.bias.detach(), torch.tensor(history["square"])))
+    for one, two in zip(*weights, strict=True):
+        assert torch.allclose(one, two, atol=1e-6)
+
+
+def test_losses_are_added(tmp_path):
+    trainer = Trainer(Context(tmp_path, engine=CPU))
+    weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+    trainer.backward({"a": weight[0] * 3, "b": weight[1].square(), "c": weight.sum()})
+    assert weight.grad.tolist() == [4.0, 5.0]
+
+
+# ------------------------------------------------------------------------------------ not a number
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tmp_path, accumulate):
+    engine = Engine(device="cpu", accumulate=accumulate)
+    before = tmp_path / "before"
+    before.mkdir()
+    good = train(before, steps=12, engine=engine, decay_from=1.0, stop_at=None)
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    with pytest.raises(NonFiniteLoss) as caught:
+        train(folder, steps=12, engine=engine, decay_from=1.0, poison=4 * accumulate)
+    message = str(caught.value)
+    assert "fitting: a loss is not finite in step 5 of 12 (square = nan)" in message
+    assert str(folder / "checkpoint.safetensors") in message
+    saved = load_state(folder / "checkpoint.safetensors")
+    assert saved["done"] == 4
+    assert all(torch.isfinite(t).all() for t in saved["parts"]["body"].values())
+    four = tmp_path / "four"
+    four.mkdir()
+    states = train(four, steps=4, engine=engine, decay_from=1.0)[0]
+    for key in ("0.weight", "3.weight", "3.bias"):
+        assert torch.equal(saved["parts"]["body"][key], states["body"][key])
+    # What was kept can be gone on from, and leads where the good run led.
+    again = train(folder, steps=12, engine=engine, decay_from=1.0)
+    assert again[2]["step"][-1] == 12
+    assert torch.allclose(again[0]["body"]["3.weight"], good[0]["body"]["3.weight"], atol=1e-2)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_backward_names_every_term(tmp_path, value):
+    trainer = Trainer(Context(tmp_path, engine=CPU))
+    weight = nn.Parameter(torch.ones(()))
+    with pytest.raises(NonFiniteLoss) as caught:
+        trainer.backward({"cycle": weight * 0.25, "adversarial": weight * value})
+    assert str(caught.value) == f"cycle = 0.25, adversarial = {value:g}"
+    assert weight.grad is None
+
+
+# -------------------------------------------------------------------------------------- checkpoints
+def test_a_state_comes_back_as_it_was(tmp_path):
+    state = {
+        "nested": {"a": {"b": [1, 2.5, None, True, "text", (3, (4,))]}},
+        7: {"int key": -1, True: "bool key", None: 0},
+        ("a", 1): "tuple key",
+        "numbers": [math.inf, -math.inf, 0.1, 2**60],
+        "tensors": [
+            torch.tensor(3.5),
+            torch.tensor([True, False]),
+            torch.arange(3),
+            torch.zeros(0, 2),
+            torch.randn(2, 3).T,
+            torch.randn(3, dtype=torch.float64),
+            torch.randn(2).bfloat16(),
+            torch.tensor([1, 255], dtype=torch.uint8),
+            nn.Parameter(torch.ones(2)),
+        ],
+        "empty": [{}, [], ()],
+    }
+    save_state(tmp_path / "s.safetensors", state)
+    back = load_state(tmp_path / "s.safetensors")
+    state["tensors"][-1] = torch.ones(2)
+    assert_same(back, state)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]
+
+
+def test_not_a_number_comes_back(tmp_path):
+    save_state(tmp_path / "s", {"x": math.nan, "t": torch.tensor(math.nan)})
+    back = load_state(tmp_path / "s")
+    assert math.isnan(back["x"])
+    assert torch.isnan(back["t"])
+
+
+def test_shared_memory_is_written_twice(tmp_path):
+    whole = torch.arange(4.0)
+    save_state(tmp_path / "s", {"a": whole, "b": whole, "c": whole[1:3]})
+    back = load_state(tmp_path / "s")
+    assert back["a"].tolist() == back["b"].tolist() == [0, 1, 2, 3]
+    assert back["c"].tolist() == [1, 2]
+
+
+def test_what_cannot_be_held_is_refused_and_the_old_file_stays(tmp_path):
+    path = tmp_path / "s"
+    save_state(path, {"a": 1})
+    with pytest.raises(TypeError, match="a checkpoint cannot hold object"):
+        save_state(path, {"a": object()})
+    assert load_state(path) == {"a": 1}
+    assert [found.name for found in tmp_path.iterdir()] == ["s"]
+
+
+# ----------------------------------------------------------------------------------------- machine
+@pytest.mark.parametrize(
+    ("engine", "message"),
+    [
+        (Engine(device="cuda"), 'engine.device: "cuda" was asked for'),
+        (Engine(device="mps"), 'engine.device: "mps" was asked for'),
+        (Engine(device="auto", precision="fp16"), 'engine.precision: "fp16" needs a GPU'),
+        (Engine(device="cpu", precision="fp16"), 'engine.precision: "fp16" needs a GPU'),
+    ],
+)
+def test_a_device_that_is_not_there(monkeypatch, engine, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DakitError, match=message):
+        accelerator(engine)
+
+
+def test_two_stages_of_one_process_may_differ_in_precision(tmp_path):
+    net = nn.Linear(2, 2)
+    dtypes = []
+    for precision in ("bf16", "fp32", "bf16"):
+        trainer = Trainer(Context(tmp_path, engine=Engine(device="cpu", precision=precision)))
+        with trainer.autocast():
+            dtypes.append(net(torch.randn(3, 2)).dtype)
+    assert dtypes == [torch.bfloat16, torch.float32, torch.bfloat16]
+
+
+def test_images_are_mapped_to_minus_one_and_one(tmp_path):
+    batch = torch.tensor([0, 51, 255], dtype=torch.uint8).expand(2, 3, 1, 3)
+    for channels_last in (False, True):
+        trainer = Trainer(Context(tmp_path, engine=Engine(device="cpu", channels_last=channels_last)))
+        images = trainer.images(batch)
+        assert images.dtype == torch.float32
+        assert images[1, 2, 0].tolist() == pytest.approx([-1.0, -0.6, 1.0])
+        assert images.is_contiguous(memory_format=torch.channels_last) or not channels_last
+    assert batch[0, 0, 0].tolist() == [0, 51, 255]
+
+
+def test_a_network_that_is_not_trained_is_frozen(tmp_path):
+    trainer = Trainer(Context(tmp_path, engine=CPU))
+    net = trainer.place(nn.Sequential(nn.Linear(2, 2), nn.Dropout()), train=False)
+    assert not net.training
+    assert not any(p.requires_grad for p in net.parameters())
+    net = trainer.place(nn.Sequential(nn.Linear(2, 2), nn.Dropout()).eval(), train=True)
+    assert net.training
+    assert all(p.requires_grad for p in net.parameters())
+
+
+def test_trained_weights_are_copies():
+    net = nn.Linear(2, 2)
+    before = copy.deepcopy(net.state_dict())
+    result = trained(net, None, ["a", "b"])
+    with torch.no_grad():
+        net.weight.zero_()
+    assert torch.equal(result.state["weight"], before["weight"])
+    assert result.classes == ("a", "b")
+
+
+def test_seeds_are_the_same_on_every_machine():
+    assert derive_seed(0, "adapt") == 6286093033063014590
+    assert 0 <= derive_seed("x") < 2**63
+    assert len({derive_seed(0, n) for n in range(100)}) == 100
+    assert derive_seed("1") != derive_seed(1)
+    assert derive_seed(1, 2) != derive_seed(12)
