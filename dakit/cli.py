@@ -15,6 +15,8 @@ import typer
 from dakit.errors import DakitError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from dakit.recipe import Recipe
 
 app = typer.Typer(
@@ -83,13 +85,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a recipe: every stage that is not there yet, then the table."""
-    from rich.console import Console
-
     from dakit import pipeline
     from dakit.progress import TerminalProgress
 
     loaded = _load(recipe, profile, set_, plugin)
-    console = Console(stderr=as_json, soft_wrap=True)
+    console = _console(stderr=as_json)
     outcome = pipeline.run(
         loaded,
         rows=_rows(loaded, variant, all_variants),
@@ -288,12 +288,19 @@ def _type_name(annotation: Any) -> str:
     return str(getattr(annotation, "__name__", None) or annotation).replace("dakit.interfaces.", "")
 
 
-def _table(headings: list[str], rows: list[list[Any]]) -> None:
+def _console(stderr: bool = False) -> Console:
+    """A console that does not fold tables when the output goes to a file or a pipe."""
     from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 200)
+
+
+def _table(headings: list[str], rows: list[list[Any]]) -> None:
     from rich.table import Table
 
     table = Table(*headings, box=None, header_style="bold")
     for row in rows:
         table.add_row(*(str(cell).replace("[", r"\[") for cell in row))
     with _quiet_on_closed_pipe():
-        Console(width=None if sys.stdout.isatty() else 200).print(table)
+        _console().print(table)

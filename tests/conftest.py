@@ -15,8 +15,8 @@ from dakit.registry import Registry
 
 @pytest.fixture(autouse=True, scope="session")
 def _machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Two threads, and no trace in the user's own cache."""
-    torch.set_num_threads(2)
+    """One thread, as the tensors are tiny and the machine may be busy, and no trace in the user's own cache."""
+    torch.set_num_threads(1)
     before = os.environ.get("DAKIT_CACHE")
     os.environ["DAKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     yield

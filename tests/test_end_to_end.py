@@ -12,7 +12,7 @@ import pytest
 import dakit
 from dakit.errors import DakitError, RecipeError
 from dakit.files import shipped_recipes
-from dakit.pipeline import plan, run
+from dakit.pipeline import plan, results_json, run
 
 TINY_NETWORKS = [
     "data.size=32",
@@ -67,7 +67,7 @@ def test_recipe_runs_on_published_layouts(
 
     again = run(recipe, rows=rows, out=tmp_path)
     assert again.made == 0
-    assert again.summaries == outcome.summaries
+    assert results_json(recipe, again)["rows"] == results_json(recipe, outcome)["rows"]
 
 
 def test_source_classifiers_run_on_published_layouts(
@@ -78,7 +78,7 @@ def test_source_classifiers_run_on_published_layouts(
     overrides = ["data.size=32", f"components.resnet50={small}", "pretrain.steps=2", "engine.device=cpu"]
     recipe = dakit.load_recipe("source_classifiers", overrides=overrides)
     outcome = run(recipe, rows=["resnet50", "to_sfew", "to_emotionet"], out=tmp_path)
-    assert [s.images for s in outcome.summaries.values()] == [1 * 13, 42, 30]
+    assert [s.images for s in outcome.summaries.values()] == [13, 42, 30]
     neutral = outcome.summaries["to_emotionet"].per_class[recipe.document["data"]["classes"].index("NE")]
     assert neutral != neutral  # EmotioNet has no neutral faces: not a number, and not part of Ave.
     pretrained = [p for p in (tmp_path / "store").iterdir() if p.name.startswith("pretrain-")]
@@ -131,14 +131,18 @@ def test_every_shipped_recipe_is_checked_with_every_profile() -> None:
 
 
 def test_published_averages_are_the_means_of_their_rows() -> None:
-    """'Ave.' of Tables 2, 5 and 6 is the unweighted mean over classes, to the rounding of the paper."""
-    rows = [
-        numbers
+    """'Ave.' of Tables 2, 5 and 6 is the unweighted mean over classes, to the rounding of the paper.
+
+    Two rows of Table 2 disagree with their own classes by more (AlexNet 75.19, ResNet-38 78.18).
+    """
+    rows = {
+        (name, row): numbers
         for name in ("cycleat_sfew", "cycleat_emotionet", "source_classifiers")
-        for numbers in dakit.load_recipe(name).published.values()
-    ]
-    assert len(rows) == 5 + 5 + 7
-    for numbers in rows:
+        for row, numbers in dakit.load_recipe(name).published.items()
+        if row not in ("alexnet", "resnet38")
+    }
+    assert len(rows) == 5 + 5 + 5
+    for numbers in rows.values():
         classes = [value for name, value in numbers.items() if name != "Ave."]
         assert sum(classes) / len(classes) == pytest.approx(numbers["Ave."], abs=0.011)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 
 import pytest
@@ -105,8 +106,8 @@ def assert_same(a, b):
 @pytest.mark.parametrize("optimiser", ["adam", "sgd", "adamw"])
 def test_a_run_killed_at_any_step_ends_bit_identical(tmp_path, optimiser):
     engine = Engine(device="cpu", checkpoint_steps=3)
-    whole = train(tmp_path / "whole" if (tmp_path / "whole").mkdir() is None else None, engine=engine,
-                  optimiser=optimiser)  # fmt: skip
+    (tmp_path / "whole").mkdir()
+    whole = train(tmp_path / "whole", engine=engine, optimiser=optimiser)
     for killed in range(1, 12):
         folder = tmp_path / f"killed {killed}"
         folder.mkdir()
@@ -143,16 +144,16 @@ def test_accumulated_batches_are_counted_through_a_resume(tmp_path):
 
 
 def test_a_resumed_history_is_the_unbroken_one_where_steps_are_averaged(tmp_path):
-    # With 600 steps one value stands for three of them; checkpoints are due every 7.
+    # With 400 steps one value stands for two of them; checkpoints are due every 7, so they wait for the eighth.
     engine = Engine(device="cpu", checkpoint_steps=7)
     (tmp_path / "whole").mkdir()
-    whole = train(tmp_path / "whole", steps=600, engine=engine)
-    assert whole[2]["step"] == list(range(3, 601, 3))
+    whole = train(tmp_path / "whole", steps=400, engine=engine)
+    assert whole[2]["step"] == list(range(2, 401, 2))
     (tmp_path / "killed").mkdir()
     with pytest.raises(Stopped):
-        train(tmp_path / "killed", steps=600, engine=engine, stop_at=100)
-    again = train(tmp_path / "killed", steps=600, engine=engine)
-    assert again[5].notes == ["fitting: going on from step 99 of 600"]
+        train(tmp_path / "killed", steps=400, engine=engine, stop_at=100)
+    again = train(tmp_path / "killed", steps=400, engine=engine)
+    assert again[5].notes == ["fitting: going on from step 96 of 400"]
     assert_same(again[:4], whole[:4])
 
 
@@ -422,7 +423,7 @@ def test_trained_weights_are_copies():
 
 
 def test_seeds_are_the_same_on_every_machine():
-    assert derive_seed(0, "adapt") == 6286093033063014590
+    assert derive_seed(0, "adapt") == int.from_bytes(hashlib.sha256(b"(0, 'adapt')").digest()[:8], "big") >> 1
     assert 0 <= derive_seed("x") < 2**63
     assert len({derive_seed(0, n) for n in range(100)}) == 100
     assert derive_seed("1") != derive_seed(1)

@@ -114,9 +114,13 @@ class Reader:
             if self._room >= image.nbytes:
                 self._cache[index] = image
                 self._room -= image.nbytes
-        stacked = torch.stack([fresh[i] if i in fresh else self._cache[i] for i in indices])
+        images = [fresh[i] if i in fresh else self._cache[i] for i in indices]
+        for index, image in zip(indices, images, strict=True):
+            if image.shape != images[0].shape:
+                first, other = tuple(images[0].shape), tuple(image.shape)
+                raise DakitError(f"image {index} is {other}, but image {indices[0]} is {first}: one size is expected")
         chosen = torch.as_tensor(list(indices))
-        return Batch(stacked, self._labels[chosen], chosen)
+        return Batch(torch.stack(images), self._labels[chosen], chosen)
 
 
 def in_order(images: ImageSet, size: int, start: int = 0) -> Iterator[Batch]:

@@ -215,6 +215,8 @@ class Subset:
         labels, groups = images.labels, images.groups
         self.labels: Sequence[int] = [labels[i] for i in self.indices]
         self.groups: Sequence[str] = [groups[i] for i in self.indices]
+        parts = getattr(images, "parts", None)
+        self.parts = None if parts is None else [parts[i] for i in self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -235,6 +237,7 @@ class Unlabelled:
         self.classes: tuple[str, ...] = ()
         self.labels: Sequence[int] = [-1] * len(images)
         self.groups = images.groups
+        self.parts = getattr(images, "parts", None)
 
     def __len__(self) -> int:
         return len(self.base)

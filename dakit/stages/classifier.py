@@ -196,8 +196,11 @@ class TrainClassifier:
             batches = Batches(images, min(self.batch_size, len(images)), seed, balanced=self.balanced)
             return lambda n: batches(n)[:2]
         share = round(self.extra_share * self.batch_size)
-        ours = Batches(train, min(self.batch_size - share, len(train)), seed, balanced=self.balanced)
-        theirs = Batches(extra, min(share, len(extra)), derive_seed(seed, "extra"), balanced=self.balanced)
+        rest = self.batch_size - share
+        # Where a set is smaller than its part of a batch, both parts shrink, so that the share stays.
+        scale = min(1.0, len(train) / rest, len(extra) / share)
+        ours = Batches(train, max(1, round(scale * rest)), seed, balanced=self.balanced)
+        theirs = Batches(extra, max(1, round(scale * share)), derive_seed(seed, "extra"), balanced=self.balanced)
 
         def both(n: int) -> tuple[Tensor, Tensor]:
             a, b = ours(n), theirs(n)

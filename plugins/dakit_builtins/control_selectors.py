@@ -111,9 +111,7 @@ class _Deck:
 
     def deal(self, count: int) -> list[int]:
         if len(self.left) < count:
-            fresh = [
-                self.items[i] for i in torch.randperm(len(self.items), generator=self.generator).tolist()
-            ]
+            fresh = [self.items[i] for i in torch.randperm(len(self.items), generator=self.generator).tolist()]
             held = set(self.left)
             self.left += sorted(fresh, key=held.__contains__)  # stable: those still to be dealt go last
         hand, self.left = self.left[:count], self.left[count:]

@@ -83,9 +83,7 @@ class TsneKnn:
 
     def __post_init__(self) -> None:
         if self.method == "opentsne" and self.dimensions == 3:
-            raise DakitError(
-                'method: "opentsne" embeds in 2 dimensions only; for 3 choose "sklearn" or "auto"'
-            )
+            raise DakitError('method: "opentsne" embeds in 2 dimensions only; for 3 choose "sklearn" or "auto"')
         _check_weights(self.extractor, self.otherwise, self.weights)
 
     @staticmethod
@@ -141,9 +139,7 @@ class TsneKnn:
             notes.append(f"pca: the images vary in only {projected.shape[1]} of {self.pca} dimensions")
         perplexity = min(self.perplexity, (total - 1) / 3)
         if perplexity < self.perplexity:
-            notes.append(
-                f"perplexity: {perplexity:.1f} instead of {self.perplexity:g}, a third of {total} images"
-            )
+            notes.append(f"perplexity: {perplexity:.1f} instead of {self.perplexity:g}, a third of {total} images")
         points = _tsne(projected.numpy(), perplexity, self.dimensions, self.method, seed % 2**32)
         return torch.from_numpy(points), tuple(notes)
 
@@ -222,9 +218,7 @@ def _tsne(points: np.ndarray, perplexity: float, dimensions: int, method: str, s
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(1):  # the order in which threads add their sums is not fixed
-            embedding = TSNE(n_components=dimensions, perplexity=perplexity, random_state=seed).fit_transform(
-                points
-            )
+            embedding = TSNE(n_components=dimensions, perplexity=perplexity, random_state=seed).fit_transform(points)
     return np.array(embedding, dtype=np.float64)
 
 
@@ -256,9 +250,7 @@ _ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 
 def _check_weights(extractor: str, otherwise: str, weights: File | None) -> None:
     if otherwise != "none" and extractor != "alexnet":
-        raise DakitError(
-            f'otherwise: "{otherwise}" stands in for "alexnet" only, but extractor is "{extractor}"'
-        )
+        raise DakitError(f'otherwise: "{otherwise}" stands in for "alexnet" only, but extractor is "{extractor}"')
     if "squeezenet" in (extractor, otherwise) and weights is None:
         raise DakitError('weights: "squeezenet" needs the file of its weights (.safetensors or .pth)')
     if extractor == "classifier" and weights is not None:
@@ -287,18 +279,14 @@ def _note(extractor: str, used: str, file: Path | None) -> str:
         if file
         else "the stem of the recipe's own classifier"
     )
-    missing = (
-        "" if used == extractor else f", because AlexNet's weights ({_ALEXNET_FILE}) are not on this machine"
-    )
+    missing = "" if used == extractor else f", because AlexNet's weights ({_ALEXNET_FILE}) are not on this machine"
     return f"features: {what}{missing}"
 
 
 def _check_sizes(*sets: ImageSet, feature_size: int | None) -> None:
     sizes = {tuple(images[0].image.shape[1:]) for images in sets if len(images)}
     if feature_size is None and len(sizes) > 1:
-        raise DakitError(
-            f"the images have different sizes, {sorted(sizes)}: set feature_size to bring them to one"
-        )
+        raise DakitError(f"the images have different sizes, {sorted(sizes)}: set feature_size to bring them to one")
 
 
 def _extract(
@@ -310,11 +298,7 @@ def _extract(
         if stem is None:
             raise DakitError(
                 'extractor: "classifier" needs a trained classifier '
-                + (
-                    "and none is passed"
-                    if classifier is None
-                    else f"with a stem; {type(classifier).__name__} has none"
-                )
+                + ("and none is passed" if classifier is None else f"with a stem; {type(classifier).__name__} has none")
             )
 
         def layer(pixels: Tensor) -> Tensor:

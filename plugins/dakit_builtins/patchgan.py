@@ -36,9 +36,7 @@ class PatchGAN(nn.Module):
         super().__init__()
         self.smallest = 3 * 2**layers
         widths = [width * min(2**i, 8) for i in range(layers + 1)]
-        self.model = nn.Sequential(
-            nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)
-        )
+        self.model = nn.Sequential(nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True))
         for i in range(layers):
             stride = 2 if i < layers - 1 else 1
             self.model.append(nn.Conv2d(widths[i], widths[i + 1], 4, stride=stride, padding=1))

@@ -36,9 +36,7 @@ class SoftTargets:
     0.0
     """
 
-    def __init__(
-        self, *, temperature: Annotated[float, annotated_types.Gt(0)] = 4.0, beta: NonNegative = 1.0
-    ) -> None:
+    def __init__(self, *, temperature: Annotated[float, annotated_types.Gt(0)] = 4.0, beta: NonNegative = 1.0) -> None:
         self.temperature = temperature
         self.beta = beta
 
@@ -50,9 +48,7 @@ class SoftTargets:
                 f"not {tuple(teacher.logits.shape)} and {tuple(student.logits.shape)}"
             )
         log_p, log_q = (
-            F.log_softmax(
-                logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature, dim=1
-            )
+            F.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)) / self.temperature, dim=1)
             for logits in (teacher.logits, student.logits)
         )
         divergence = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)

@@ -47,14 +47,16 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from dakit.data.sets import TensorImages
 from dakit.errors import DakitError, did_you_mean
-from dakit.interfaces import Positive
+from dakit.interfaces import Positive, Sample
+
+_RENDERER = 1  # raised if the images ever change
 
 _ALWAYS: dict[str, dict[int, float]] = {
     "AN": {4: 1, 5: 0.5, 7: 0.7, 23: 1, 17: 0.4},
@@ -88,7 +90,7 @@ def synthetic_faces(
     people: Positive = 50,
     per_person: Positive = 10,
     seed: int = 0,
-) -> TensorImages:
+) -> RenderedFaces:
     """Draw faces with basic expressions. A pure function of its arguments: nothing is read or stored.
 
     The images come person by person, class by class. Which image stands for (domain, person, class, k)
@@ -116,11 +118,52 @@ def synthetic_faces(
         if name not in _ALWAYS:
             raise DakitError(f'synthetic_faces: there is no class "{name}"{did_you_mean(name, _ALWAYS)}')
     plan = [(p, c, k) for p in range(people) for c in range(len(names)) for k in range(per_person)]
-    images = _draw(size, domain, seed, [(p, names[c], k) for p, c, k in plan])
-    groups = [f"{domain}-{p:03d}" for p, _, _ in plan]
-    if domain == "web":
-        return TensorImages(images, groups=groups)
-    return TensorImages(images, [c for _, c, _ in plan], groups, names)
+    return RenderedFaces(
+        size=size,
+        domain=domain,
+        seed=seed,
+        plan=[(p, names[c], k) for p, c, k in plan],
+        labels=[-1 if domain == "web" else c for _, c, _ in plan],
+        classes=() if domain == "web" else names,
+    )
+
+
+class RenderedFaces:
+    """Faces that are drawn, all together, when the first of them is looked at.
+
+    A run whose results are all there already needs labels, groups and the fingerprint, but no pixel.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        domain: str,
+        seed: int,
+        plan: Sequence[tuple[int, str, int]],
+        labels: Sequence[int],
+        classes: tuple[str, ...],
+    ) -> None:
+        self._drawn_from = (size, domain, seed, plan)
+        self.labels = labels
+        self.groups = [f"{domain}-{person:03d}" for person, _, _ in plan]
+        self.classes = classes
+
+    @cached_property
+    def images(self) -> Tensor:
+        """uint8 ``(N, 3, size, size)``."""
+        return _draw(*self._drawn_from)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return Sample(self.images[index], self.labels[index], self.groups[index])
+
+    def fingerprint(self) -> str:
+        """A hash of what the pixels, labels and groups are a function of."""
+        what = (_RENDERER, self._drawn_from, list(self.labels), self.classes)
+        return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
 def _draw(size: int, domain: str, seed: int, plan: Sequence[tuple[int, str, int]], chunk: int = _CHUNK) -> Tensor:

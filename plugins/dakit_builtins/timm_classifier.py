@@ -202,10 +202,7 @@ def _load(network: nn.Module, head: str, arch: str, path: Path) -> None:
     body = [name for name in differ if name.rpartition(".")[0] != head]
     if body:
         listed = "".join(
-            f"\n  {name}: {theirs.get(name, 'missing')}, expected {ours.get(name, 'nothing')}"
-            for name in body[:5]
+            f"\n  {name}: {theirs.get(name, 'missing')}, expected {ours.get(name, 'nothing')}" for name in body[:5]
         )
-        raise DakitError(
-            f"weights {path} do not fit {arch}: {len(body)} entries beside the head differ{listed}"
-        )
+        raise DakitError(f"weights {path} do not fit {arch}: {len(body)} entries beside the head differ{listed}")
     network.load_state_dict({name: state[name] for name in ours if name not in differ}, strict=False)

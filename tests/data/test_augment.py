@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dakit.data.augment import augmentation
+
+
+def faces(n=6, size=8):
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.mark.parametrize("wanted", [None, {}, {"flip": 0.0}, {"shift": 0.0, "rotate": 0.0, "zoom": 0.0, "light": 0.0}])
+def test_nothing_wanted_is_nothing_done(wanted):
+    module = augmentation(wanted)
+    assert isinstance(module, nn.Identity)
+    images = faces()
+    assert module(images) is images
+
+
+def test_flip_is_left_to_right_with_its_probability():
+    images = faces(200, 4)
+    assert torch.equal(augmentation({"flip": 1.0})(images), images.flip(3))
+    torch.manual_seed(0)
+    changed = augmentation({"flip": 0.3})(images)
+    flipped = torch.stack([torch.tensor(torch.equal(a, b.flip(2))) for a, b in zip(changed, images, strict=True)])
+    same = torch.stack([torch.tensor(torch.equal(a, b)) for a, b in zip(changed, images, strict=True)])
+    assert torch.equal(flipped, ~same)
+    assert 0.2 < flipped.float().mean() < 0.4
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"flip": 0.5},
+        {"shift": 0.3},
+        {"rotate": 30.0},
+        {"zoom": 0.2},
+        {"light": 0.5},
+        {"colour": 1.0},
+        {"flip": 0.5, "shift": 0.1, "rotate": 10, "zoom": 0.1, "light": 0.2, "colour": 0.2},
+    ],
+)
+def test_draws_come_from_the_seed_each_image_has_its_own_and_the_range_stays(wanted):
+    images = faces(1, 8).expand(16, 3, 8, 8).contiguous()
+    before = images.clone()
+    module = augmentation(wanted)
+    torch.manual_seed(3)
+    one = module(images)
+    torch.manual_seed(3)
+    two = module(images)
+    torch.manual_seed(4)
+    three = module(images)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, three)
+    assert torch.equal(images, before)
+    assert any(not torch.equal(one[0], other) for other in one[1:])
+    assert one.shape == images.shape
+    assert one.dtype == torch.float32
+    assert -1 - 1e-5 <= one.min() <= one.max() <= 1 + 1e-5
+
+
+def test_a_shift_moves_by_at_most_its_fraction_and_reflects_the_rest():
+    column = torch.linspace(-1, 1, 20).expand(64, 3, 20, 20).contiguous()
+    moved = augmentation({"shift": 0.1})(column)  # at most two pixels of twenty
+    step = 2 / 19
+    inside = (moved - column)[..., 3:-3]
+    assert inside.abs().max() <= 2 * step + 1e-4
+    assert inside.abs().max() > step  # some are moved by more than one pixel
+    offsets = inside.mean((1, 2, 3), keepdim=True)
+    assert torch.allclose(inside, offsets.expand_as(inside), atol=1e-3)  # a shift, not a distortion
+    assert moved.min() >= -1 - 1e-5  # nothing is filled with black (0 would be grey here, -2 out of range)
+
+
+def test_nothing_empty_is_seen_after_a_rotation():
+    white = torch.ones(8, 3, 16, 16)
+    assert torch.allclose(augmentation({"rotate": 45.0, "shift": 0.2, "zoom": 0.3})(white), white, atol=1e-4)
+
+
+def test_light_leaves_grey_images_grey():
+    grey = faces(8, 8)[:, :1].expand(-1, 3, -1, -1).contiguous()
+    changed = augmentation({"light": 0.5})(grey)
+    assert torch.allclose(changed[:, 0], changed[:, 2], atol=1e-4)
+    assert not torch.allclose(changed, grey, atol=1e-2)
+
+
+def test_colour_changes_the_hue_by_a_quarter_of_it_at_most():
+    red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(64, 3, 2, 2).contiguous()
+    changed = (augmentation({"colour": 0.2})(red)[:, :, 0, 0] + 1) / 2
+    # A hue turned by at most 0.05 of the circle lets green or blue rise to 6 * 0.05 of red at most.
+    top, middle, low = changed.sort(1, descending=True).values.T
+    assert torch.equal(changed.argmax(1), torch.zeros(64, dtype=torch.long))
+    assert ((middle - low) / (top - low)).max() <= 6 * 0.05 + 1e-4
+
+
+def test_gradients_pass():
+    images = faces().requires_grad_()
+    augmentation({"flip": 0.5, "shift": 0.1, "light": 0.2})(images).sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0

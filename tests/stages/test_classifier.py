@@ -1,0 +1,353 @@
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch import Tensor, nn
+
+from dakit.data.sets import TensorImages, Unlabelled
+from dakit.errors import DakitError
+from dakit.interfaces import Prediction, Trained
+from dakit.stages.classifier import TrainClassifier
+from dakit.training import load_state
+
+F = tiny.spec(tiny.Classifier)
+TEACHER = tiny.spec(tiny.Classifier, norm=True)
+LOPSIDED = tiny.spec(tiny.Lopsided)
+TRAIN = tiny.images([0, 1, 2, 1], seed=1)
+
+
+def run(folder: Path, *observers: tiny.Unplug, checkpoint_steps: int = 1000, **settings: Any) -> Trained[Any]:
+    """One step on all of ``TRAIN``, from given weights, unless told otherwise."""
+    inputs = {name: settings.pop(name) for name in ("train", "extra", "teacher", "init") if name in settings}
+    inputs.setdefault("train", TRAIN)
+    if "init" not in inputs:
+        inputs["init"] = tiny.fresh(settings.get("classifier", F), 50, tiny.CLASSES)
+    stage = TrainClassifier(**{"classifier": F, "steps": 1, "batch_size": 4, **settings})
+    assert stage.check(frozenset(name for name in inputs if inputs[name] is not None)) == []
+    ctx = tiny.context(folder, *observers, checkpoint_steps=checkpoint_steps)
+    return stage.run(ctx, **inputs).model
+
+
+def history(folder: Path) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = json.loads((folder / "history.json").read_text())
+    return found
+
+
+def equation_3(logits: Tensor, labels: list[int]) -> float:
+    """Mean of -sum_k 1[k = y] log(softmax_k)."""
+    total = 0.0
+    for row, y in zip(logits.tolist(), labels, strict=True):
+        total -= math.log(math.exp(row[y]) / sum(math.exp(value) for value in row))
+    return total / len(labels)
+
+
+def said(network: nn.Module, images: TensorImages) -> Prediction:
+    with torch.no_grad():
+        prediction: Prediction = network.double()(images.images.double() / 127.5 - 1)
+    return prediction
+
+
+class Attention:
+    """The second term of Eq. 7 and 10 with F = sum of |A| over the channels."""
+
+    def __init__(self, beta: float) -> None:
+        self.beta = beta
+
+    def __call__(self, teacher: Prediction, student: Prediction) -> Tensor:
+        q_t, q_s = (p.maps[0].abs().sum(1).flatten(1) for p in (teacher, student))
+        distance = q_t / q_t.norm(dim=1, keepdim=True) - q_s / q_s.norm(dim=1, keepdim=True)
+        return self.beta / 2 * distance.norm(dim=1).mean()
+
+
+# -------------------------------------------------------------------------------------------- the loss
+def test_one_step_is_equation_3(tmp_path: Path) -> None:
+    run(tmp_path)
+    logits = said(tiny.fresh(F, 50, tiny.CLASSES).build(), TRAIN).logits
+    expected = equation_3(logits, list(TRAIN.labels))
+    right = sum(int(row.argmax()) == y for row, y in zip(logits, TRAIN.labels, strict=True)) / 4
+    assert history(tmp_path) == {"step": [1], "cross-entropy": [pytest.approx(expected, rel=1e-5)], "accuracy": [right]}
+
+
+def test_one_step_is_equation_10(tmp_path: Path) -> None:
+    teacher = tiny.fresh(TEACHER, 60, tiny.CLASSES)
+    run(tmp_path, teacher=teacher, transfer=tiny.spec(Attention, beta=3.0))
+    student = tiny.fresh(F, 50, tiny.CLASSES).build()
+    attention = 0.0
+    taught, learned = (said(network, TRAIN).maps[0].numpy() for network in (teacher.build(), student))
+    for a, b in zip(taught, learned, strict=True):
+        q_w, q_t = (np.abs(maps).sum(0).ravel() for maps in (a, b))
+        attention += math.sqrt(sum((q_w / math.sqrt(sum(q_w**2)) - q_t / math.sqrt(sum(q_t**2))) ** 2)) / 4
+    got = history(tmp_path)
+    assert got["transfer"] == [pytest.approx(3.0 / 2 * attention, rel=1e-5)]
+    assert got["cross-entropy"] == [pytest.approx(equation_3(said(student, TRAIN).logits, list(TRAIN.labels)), rel=1e-5)]
+
+
+def test_the_gradient_is_that_of_both_terms(tmp_path: Path) -> None:
+    """With beta1 = 0 Adam's first moment, kept in a checkpoint, is the last gradient."""
+    teacher = tiny.fresh(TEACHER, 60, tiny.CLASSES)
+    with pytest.raises(tiny.Interruption):
+        run(tmp_path, tiny.Unplug(2), checkpoint_steps=1, steps=2, beta1=0.0, teacher=teacher, transfer=LOPSIDED)
+    saved = load_state(tmp_path / "checkpoint.safetensors")["parts"]["optimiser student"]["state"]
+    student, x = tiny.fresh(F, 50, tiny.CLASSES).build().double(), TRAIN.images.double() / 127.5 - 1
+    prediction = student(x)
+    p = torch.exp(prediction.logits) / torch.exp(prediction.logits).sum(1, keepdim=True)
+    cross_entropy = -torch.log(p[torch.arange(4), torch.tensor(TRAIN.labels)]).mean()
+    transfer = (said(teacher.build(), TRAIN).maps[0] - 2 * prediction.maps[0]).square().mean()
+    expected = torch.autograd.grad(cross_entropy + transfer, list(student.parameters()))
+    assert len(saved) == len(expected) == 4
+    for i, gradient in enumerate(expected):
+        torch.testing.assert_close(saved[i]["exp_avg"].double(), gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_frozen_teacher_stays_as_it_is(tmp_path: Path) -> None:
+    """Neither weights nor running statistics change, and no gradient arrives."""
+    spec, built = tiny.recorded(tiny.Classifier, norm=True, dropout=0.5)
+    teacher = tiny.fresh(spec, 60, tiny.CLASSES)
+    before = {name: value.clone() for name, value in teacher.state.items()}
+    built.clear()
+    run(tmp_path, teacher=teacher, transfer=LOPSIDED, steps=3)
+    (f_W,) = built
+    assert tiny.same(f_W.state_dict(), before)
+    assert not f_W.training
+    assert all(p.grad is None and not p.requires_grad for p in f_W.parameters())
+    assert tiny.same(teacher.state, before)
+
+
+def test_a_transfer_loss_with_weights_is_learned(tmp_path: Path) -> None:
+    """The student's first layer stands still and is the teacher's own, so teacher = scale * student at scale 1."""
+    spec, built = tiny.recorded(tiny.Adapted)
+    teacher = tiny.fresh(F, 50, tiny.CLASSES)
+    run(tmp_path, teacher=teacher, transfer=spec, update="head", steps=200, lr=0.02)
+    assert built[0].scale.item() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_learning_lowers_the_loss(tmp_path: Path) -> None:
+    run(tmp_path, steps=200, lr=0.05)
+    losses = history(tmp_path)["cross-entropy"]
+    assert losses[-1] < 0.1 * losses[0]
+    assert history(tmp_path)["accuracy"][-1] == 1
+
+
+# ------------------------------------------------------------------------------------------ what learns
+def test_update_head_changes_the_head_alone(tmp_path: Path) -> None:
+    normed = tiny.spec(tiny.Classifier, norm=True)
+    before = tiny.fresh(normed, 50, tiny.CLASSES).state
+    after = run(tmp_path, classifier=normed, update="head", steps=3, lr=0.01, weight_decay=0.1).state
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"head.weight", "head.bias"}
+
+
+def test_update_all_changes_everything(tmp_path: Path) -> None:
+    normed = tiny.spec(tiny.Classifier, norm=True)
+    before = tiny.fresh(normed, 50, tiny.CLASSES).state
+    after = run(tmp_path, classifier=normed, steps=2, lr=0.01).state
+    assert not any(torch.equal(before[name], after[name]) for name in before)
+    assert after["norm.num_batches_tracked"] == 2
+
+
+class Headless(nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.inner = tiny.Classifier(classes)
+
+    def forward(self, images: Tensor) -> Prediction:
+        prediction: Prediction = self.inner(images)
+        return prediction
+
+
+def test_update_head_needs_a_head(tmp_path: Path) -> None:
+    with pytest.raises(DakitError, match='update: "head" needs a classifier with a `head`; Headless has none'):
+        run(tmp_path, classifier=tiny.spec(Headless), update="head")
+
+
+def test_adam_and_decoupled_weight_decay(tmp_path: Path) -> None:
+    """The first step of Adam is lr g / (|g| + eps); AdamW first shrinks the weight by lr x decay of it."""
+    before = tiny.fresh(F, 50, tiny.CLASSES).state["head.weight"].double()
+    plain = run(tmp_path / "0", lr=0.01).state["head.weight"].double()
+    decayed = run(tmp_path / "1", lr=0.01, weight_decay=0.3).state["head.weight"].double()
+    assert (plain - before).abs().flatten().tolist() == pytest.approx([0.01] * before.numel(), rel=1e-3)
+    torch.testing.assert_close(plain - decayed, 0.01 * 0.3 * before, rtol=0, atol=1e-7)
+
+
+# ------------------------------------------------------------------------------------- start and resume
+def test_init_is_what_training_starts_from(tmp_path: Path) -> None:
+    start = tiny.fresh(F, 77, tiny.CLASSES)
+    made = run(tmp_path, init=start, lr=1e-20)  # too little to move a weight
+    assert tiny.same(made.state, start.state)
+    assert (made.spec, made.classes) == (F, tiny.CLASSES)
+
+
+def test_the_result_shares_nothing_with_init(tmp_path: Path) -> None:
+    start = tiny.fresh(F, 77, tiny.CLASSES)
+    before = {name: value.clone() for name, value in start.state.items()}
+    assert not tiny.same(run(tmp_path, init=start, lr=0.1).state, before)
+    assert tiny.same(start.state, before)
+
+
+def test_other_networks_or_classes_than_those_of_init_are_refused(tmp_path: Path) -> None:
+    wide = tiny.fresh(tiny.spec(tiny.Classifier, width=7), 0, tiny.CLASSES)
+    with pytest.raises(DakitError, match=r"init is Classifier \{'width': 7\} .* but the classifier is Classifier \{\}"):
+        run(tmp_path, init=wide)
+    with pytest.raises(DakitError, match=r"init is .* for \('c', 'b', 'a'\), but .* for \('a', 'b', 'c'\)"):
+        run(tmp_path, init=tiny.fresh(F, 0, tiny.CLASSES[::-1]))
+
+
+@pytest.mark.parametrize("killed_in", [2, 6, 7])
+def test_killed_and_run_again_ends_with_the_same_bits(tmp_path: Path, killed_in: int) -> None:
+    """With dropout, augmentation, a falling rate, two sets and a learned transfer loss."""
+    loss, built = tiny.recorded(tiny.Adapted)
+    settings = {
+        "classifier": tiny.spec(tiny.Classifier, dropout=0.3, norm=True), "init": None, "steps": 7, "lr": 0.02,
+        "teacher": tiny.fresh(TEACHER, 60, tiny.CLASSES), "transfer": loss, "decay_from": 0.3, "weight_decay": 0.01,
+        "extra": tiny.images([0, 1, 2, 0, 1], seed=3), "extra_share": 0.5, "augment": {"flip": 0.5, "light": 0.2},
+    }  # fmt: skip
+    torch.manual_seed(1)
+    whole = run(tmp_path / "whole", **settings)
+    torch.manual_seed(1)
+    with pytest.raises(tiny.Interruption):
+        run(tmp_path / "cut", tiny.Unplug(killed_in), checkpoint_steps=1, **settings)
+    torch.manual_seed(2)
+    resumed = run(tmp_path / "cut", checkpoint_steps=1, **settings)
+    assert tiny.same(resumed.state, whole.state)
+    assert built[2].scale.item() == built[0].scale.item() != 0.5
+    assert history(tmp_path / "cut") == history(tmp_path / "whole")
+
+
+# -------------------------------------------------------------------------------------------- batches
+class Watched(tiny.Classifier):
+    """Remembers the first pixel of every image in every batch that it was trained on."""
+
+    seen: list[list[int]]
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes)
+        self.seen = []
+
+    def forward(self, images: Tensor) -> Prediction:
+        self.seen.append(((images[:, 0, 0, 0] + 1) * 127.5).round().int().tolist())
+        return super().forward(images)
+
+
+def numbered(labels: list[int], first: int) -> TensorImages:
+    """Image i is evenly of the value first + i."""
+    values = torch.arange(first, first + len(labels), dtype=torch.uint8)
+    return TensorImages(values[:, None, None, None].expand(-1, 3, 4, 6).clone(), labels, classes=tiny.CLASSES)
+
+
+def seen(folder: Path, **settings: Any) -> list[list[int]]:
+    spec, built = tiny.recorded(Watched)
+    run(folder, classifier=spec, init=None, **settings)
+    batches: list[list[int]] = built[0].seen
+    return batches
+
+
+def test_extra_is_joined_into_one_set(tmp_path: Path) -> None:
+    """Six steps of four show all of 9 + 15 images once."""
+    batches = seen(tmp_path, train=numbered([0, 1, 2] * 3, 0), extra=numbered([0, 1, 2] * 5, 100), steps=6)
+    assert [len(batch) for batch in batches] == [4] * 6
+    assert sorted(sum(batches, [])) == [*range(9), *range(100, 115)]
+
+
+def test_extra_share_is_the_share_of_every_batch(tmp_path: Path) -> None:
+    """Two of eight come from extra; each set goes round at its own pace: 24 draws of 12 images, 8 of 4."""
+    train, extra = numbered([0, 1, 2] * 4, 0), numbered([0, 1, 2, 0], 100)
+    batches = seen(tmp_path, train=train, extra=extra, extra_share=0.25, batch_size=8, steps=4)
+    assert [sum(value >= 100 for value in batch) for batch in batches] == [2] * 4
+    assert [len(batch) for batch in batches] == [8] * 4
+    assert Counter(sum(batches, [])) == {value: 2 for value in [*range(12), *range(100, 104)]}
+
+
+def test_labels_stay_with_their_images(tmp_path: Path) -> None:
+    """Classes told by brightness alone are learned, with images from both sets, only if no label is mixed up."""
+    train = TensorImages(torch.full((6, 3, 4, 6), 255, dtype=torch.uint8), [2] * 6, classes=tiny.CLASSES)
+    extra = TensorImages(torch.zeros(6, 3, 4, 6, dtype=torch.uint8), [1] * 6, classes=tiny.CLASSES)
+    run(tmp_path, train=train, extra=extra, extra_share=0.5, steps=100, lr=0.05)
+    assert history(tmp_path)["accuracy"][-1] == 1
+    assert history(tmp_path)["cross-entropy"][-1] < 0.05
+
+
+@pytest.mark.parametrize("extra_share", [None, 0.5])
+def test_balanced_batches_hold_every_class_equally_often(tmp_path: Path, extra_share: float | None) -> None:
+    labels, more = [0] * 10 + [1] * 2 + [2] * 6, [0] * 6 + [1] * 7 + [2] * 6
+    batches = seen(
+        tmp_path, train=numbered(labels, 0), extra=numbered(more, 100), extra_share=extra_share,
+        balanced=True, batch_size=6, steps=6,
+    )  # fmt: skip
+    assert len(batches) == 6
+    for batch in batches:
+        said = [labels[value] if value < 100 else more[value - 100] for value in batch]
+        assert Counter(said) == {0: 2, 1: 2, 2: 2}
+
+
+def test_every_augmented_image_is_changed_by_its_own_draw(tmp_path: Path) -> None:
+    same = TensorImages(torch.full((4, 3, 4, 6), 100, dtype=torch.uint8), [0, 1, 2, 0], classes=tiny.CLASSES)
+    (batch,) = seen(tmp_path, train=same, augment={"light": 0.5})
+    assert len(set(batch)) == 4
+
+
+# --------------------------------------------------------------------------------------------- mistakes
+@pytest.mark.parametrize("wrong", [Unlabelled(TRAIN), tiny.images([0, -1, 1, 2])])
+def test_every_image_needs_a_label(tmp_path: Path, wrong: Any) -> None:
+    with pytest.raises(DakitError, match="^train: every image needs a label"):
+        run(tmp_path, train=wrong)
+    with pytest.raises(DakitError, match="^extra: every image needs a label"):
+        run(tmp_path, extra=wrong)
+
+
+def test_extra_of_other_classes_is_refused(tmp_path: Path) -> None:
+    other = tiny.images([0, 1], classes=("c", "b", "a"))
+    with pytest.raises(DakitError, match=r"extra has the classes \('c', 'b', 'a'\), but train has \('a', 'b', 'c'\)"):
+        run(tmp_path, extra=other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "inputs", "problem"),
+    [
+        ({}, set(), None),
+        ({"transfer": LOPSIDED}, {"teacher"}, None),
+        ({"extra_share": 0.5}, {"extra"}, None),
+        ({"transfer": LOPSIDED}, set(), "`teacher` and `transfer` go together"),
+        ({}, {"teacher"}, "`teacher` and `transfer` go together"),
+        ({"extra_share": 0.5}, set(), "`extra_share` needs the input `extra`"),
+        ({"extra_share": 0.1}, {"extra"}, "extra_share 0.1 of a batch of 4 leaves one side empty"),
+        ({"extra_share": 0.9}, {"extra"}, "extra_share 0.9 of a batch of 4 leaves one side empty"),
+    ],
+)
+def test_check(settings: dict[str, Any], inputs: set[str], problem: str | None) -> None:
+    stage = TrainClassifier(**{"classifier": F, "steps": 1, "batch_size": 4, **settings})
+    problems = stage.check(frozenset({"train", *inputs}))
+    assert len(problems) == (problem is not None)
+    assert problem is None or problem in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "share", "size", "parts"),
+    [(3, 30, 0.5, 16, (3, 3)), (30, 2, 0.5, 16, (2, 2)), (6, 30, 0.25, 16, (6, 2)), (1, 30, 0.75, 16, (1, 3))],
+)
+def test_a_set_smaller_than_its_part_of_a_batch_keeps_the_share(
+    tmp_path: Path, few: int, many: int, share: float, size: int, parts: tuple[int, int]
+) -> None:
+    train, extra = numbered([0] * few, 0), numbered([1] * many, 100)
+    batches = seen(tmp_path, train=train, extra=extra, extra_share=share, batch_size=size, steps=2)
+    assert [(sum(v < 100 for v in batch), sum(v >= 100 for v in batch)) for batch in batches] == [parts] * 2
+
+
+def test_facts(tmp_path: Path) -> None:
+    ctx = tiny.context(tmp_path)
+    extra = tiny.images([0, 1], seed=5)
+    TrainClassifier(classifier=F, steps=3, batch_size=4).run(ctx, train=TRAIN, extra=extra)
+    kept = history(tmp_path)
+    assert ctx.facts["train"] == {
+        "images": 4,
+        "extra": 2,
+        "last_loss": kept["cross-entropy"][-1],
+        "last_accuracy": kept["accuracy"][-1],
+    }
