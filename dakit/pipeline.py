@@ -83,7 +83,7 @@ def run(
         DakitError: missing data, or a fault in a stage.
     """
     folder = output_folder(recipe, out)
-    chosen = [recipe.plan(row).row for row in (recipe.rows if rows is None else rows)]
+    chosen = list(dict.fromkeys(recipe.plan(row).row for row in (recipe.rows if rows is None else rows)))
     session = _Session(recipe, folder, tuple(observers))
     steps = session.steps(chosen, until, fold)
     for name in fresh:

@@ -29,10 +29,11 @@ from dakit.yaml_lines import read_yaml
 
 Key = tuple[str, ...]
 
-_ROOT = {
+_ROOT: Mapping[str, type] = {
     "recipe": str, "title": str, "method": str, "rows": list, "seeds": list, "engine": dict, "data": dict,
     "components": dict, "stages": dict, "pictures": list, "variants": dict, "profiles": dict, "published": dict,
 }  # fmt: skip
+_NAME = r"[A-Za-z_][\w-]*"
 _COMPONENTS = [kind for kind in KINDS if kind not in ("dataset", "stage")]
 
 
@@ -193,37 +194,27 @@ class _Checker:
     def check(self, profile: str | None, overrides: Iterable[str]) -> Recipe:
         if not isinstance(self.data, dict):
             raise RecipeError([f"{self.path}: a recipe is a mapping with {', '.join(_ROOT)}"])
-        for key, value in self.data.items():
-            if key not in _ROOT:
-                self.problem((key,), f"a recipe has no such key{did_you_mean(key, _ROOT)}")
-            elif not isinstance(value, _ROOT[key]):
-                self.problem((key,), f"must be a {_NAMES[_ROOT[key]]}, not {value!r}")
         for key in ("recipe", "method", "data", "stages"):
             if key not in self.data:
                 self.problem((key,), "is missing")
-        self.stop_on_problems()
-        for group in ("data", "components", "stages", "variants", "profiles"):
-            for name, value in self.data.setdefault(group, {}).items():
-                if not re.fullmatch(r"[A-Za-z_][\w-]*", name):
-                    self.problem((group, name), "a name is letters, digits, _ and -")
-                if not isinstance(value, dict) and (group, name) not in (
-                    ("data", "size"),
-                    ("data", "classes"),
-                ):
-                    self.problem((group, name), f"must be a mapping, not {value!r}")
-        self.stop_on_problems()
+        self.shape(self.data)
         profiles = self.data["profiles"]
         if profile is not None and profile not in profiles:
             raise DakitError(f'{self.path}: there is no profile "{profile}"{did_you_mean(profile, profiles)}')
         if profile is not None:
             self.override(self.data, profiles[profile], ("profiles", profile))
         wanted = [self.parse_override(text) for text in overrides]
+        for key, value, origin in wanted:
+            self.override(self.data, {key: value}, (), origin)
+        self.shape(self.data)
         variants = self.data["variants"]
         method = self.data["method"]
         if method in variants:
             self.problem(("variants", method), "is the method itself; a variant needs another name")
-        for key, value, origin in wanted:
-            self.override(self.data, {key: value}, (), origin)
+        for row, changes in variants.items():
+            for dotted in changes:
+                if dotted.split(".")[0] in _ROOT.keys() - {"data", "components", "stages"}:
+                    self.problem(("variants", row, dotted), "a variant changes data, components and stages only")
         self.stop_on_problems()
 
         plans = {}
@@ -234,12 +225,18 @@ class _Checker:
             self.override(document, changes, ("variants", row))
             for key, value, origin in wanted:
                 self.override(document, {key: value}, (), origin)
+            self.shape(document)
             plans[row] = self.plan(document, row)
         self.where = base_where
         rows = self.data.get("rows", [method])
-        for row in rows:
-            if row not in plans:
-                self.problem(("rows",), f'there is no variant "{row}"{did_you_mean(str(row), plans)}')
+        published = self.data.get("published", {})
+        for key, names in (("rows", rows), ("published", published)):
+            for row in names:
+                if row not in plans:
+                    self.problem((key,), f'there is no variant "{row}"{did_you_mean(row, plans)}')
+        for row, numbers in published.items():
+            if not isinstance(numbers, dict) or not all(type(n) in (int, float) for n in numbers.values()):
+                self.problem(("published", row), f"must be a mapping from class to percent, not {numbers!r}")
         seeds = self.data.get("seeds", [0])
         if not seeds or not all(type(s) is int and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
             self.problem(("seeds",), f"must be a list of different whole numbers from 0 on, not {seeds!r}")
@@ -255,11 +252,37 @@ class _Checker:
             seeds=tuple(seeds),
             engine=Engine(**engine),
             plans={row: plans[row] for row in in_order},
-            published=self.data.get("published", {}),
+            published=published,
             profiles=tuple(profiles),
             document=self.data,
             registry=self.registry,
         )
+
+    def shape(self, document: dict[str, Any]) -> None:
+        """Check that everything is a mapping, a list or text where it must be; fill in groups that are left out.
+
+        Raises:
+            RecipeError: at once, as nothing further can be read.
+        """
+        for key, value in document.items():
+            if key not in _ROOT:
+                self.problem((key,), f"a recipe has no such key{did_you_mean(key, _ROOT)}")
+            elif not isinstance(value, _ROOT[key]):
+                self.problem((key,), f"must be a {_NAMES[_ROOT[key]]}, not {value!r}")
+            elif key in ("rows", "pictures") and not all(isinstance(name, str) for name in value):
+                self.problem((key,), f"must be a list of names, not {value!r}")
+            elif key in ("recipe", "method") and not re.fullmatch(_NAME, value):
+                self.problem((key,), f"a name is letters, digits, _ and -, not {value!r}")
+        self.stop_on_problems()
+        for group in ("data", "components", "stages", "variants", "profiles"):
+            for name, value in document.setdefault(group, {}).items():
+                if not re.fullmatch(_NAME, name):
+                    self.problem((group, name), "a name is letters, digits, _ and -")
+                if not isinstance(value, dict) and (group, name) not in (("data", "size"), ("data", "classes")):
+                    self.problem((group, name), f"must be a mapping, not {value!r}")
+        if not document["stages"]:
+            self.problem(("stages",), "there is none")
+        self.stop_on_problems()
 
     def parse_override(self, text: str) -> tuple[str, Any, str]:
         key, equals, value = text.partition("=")
@@ -373,6 +396,9 @@ class _Checker:
             return None
         use = given.get("use")
         params = {k: v for k, v in given.items() if k != "use"}
+        if not isinstance(use, str):
+            self.problem(key, f"needs `use:` with the name of a {kind or 'component'}")
+            return None
         if kind is not None:
             return self.spec(kind, use, params, key)
         kinds = [k for k in _COMPONENTS if use in {e.name for e in self.registry.entries(k)} or "/" in str(use)]
@@ -422,8 +448,13 @@ class _Checker:
         except DakitError as error:
             self.problem((*key, "do"), str(error))
             return None
-        inputs = stage_inputs(entry.factory)
-        hints = typing.get_type_hints(entry.factory.__init__)  # type: ignore[misc]
+        try:
+            inputs, hints = stage_inputs(entry.factory), typing.get_type_hints(entry.factory.__init__)
+            stage_outputs(entry.factory)
+        except (AttributeError, KeyError, NameError, TypeError) as error:
+            self.problem((*key, "do"), f'stage "{given["do"]}": the annotations of `run` cannot be read: {error!r}')
+            return None
+        hints.pop("return", None)
         params: dict[str, Any] = {}
         references: dict[str, Reference] = {}
         for parameter, value in given.items():
@@ -446,26 +477,28 @@ class _Checker:
         for parameter, annotation in inputs.items():
             if given.get(parameter) is None and not optional(annotation):
                 self.problem(key, f'stage "{given["do"]}" needs the input "{parameter}"')
-        if any(isinstance(value, _Missing) for value in params.values()):
-            return StagePlan(name, Spec("stage", given["do"], {}, entry.factory), references)
         spec = self.spec("stage", given["do"], params, key)
-        if spec is None:  # go on, so that what stands below is checked as well
+        if spec is None or any(isinstance(value, Spec) and value.name == "?" for value in params.values()):
+            # Go on, so that what stands below is checked as well.
             return StagePlan(name, Spec("stage", given["do"], {}, entry.factory), references)
         try:
             stage = spec.build()
-            for text in getattr(stage, "check", lambda inputs: [])(frozenset(references)):
+            present = frozenset(parameter for parameter in inputs if given.get(parameter) is not None)
+            for text in getattr(stage, "check", lambda inputs: [])(present):
                 self.problem(key, text)
         except DakitError as error:
             self.problem(key, str(error))
         return StagePlan(name, spec, references)
 
-    def named_component(self, document: dict[str, Any], value: Any, kind: str, key: Key) -> Any:
+    def named_component(self, document: dict[str, Any], value: Any, kind: str, key: Key) -> Spec[Any]:
+        """The component that a stage names; one called "?" where it has a problem, which is told."""
+        missing: Spec[Any] = Spec(kind, "?")
         if isinstance(value, dict):
-            return self.component(value, key, kind) or _Missing()
+            return self.component(value, key, kind) or missing
         components = document["components"]
-        if value not in components:
+        if not isinstance(value, str) or value not in components:
             self.problem(key, f'there is no component "{value}"{did_you_mean(str(value), components)}')
-            return _Missing()
+            return missing
         use = components[value].get("use")
         kinds = [k for k in _COMPONENTS if use in {entry.name for entry in self.registry.entries(k)}]
         if kinds and kind not in kinds:
@@ -473,8 +506,8 @@ class _Checker:
                 n for n, c in components.items() if c.get("use") in {e.name for e in self.registry.entries(kind)}
             ]
             self.problem(key, f'"{value}" is a {kinds[0]}, but a {kind} is needed{did_you_mean(str(value), fitting)}')
-            return _Missing()
-        return self.component(components[value], ("components", value), kind) or _Missing()
+            return missing
+        return self.component(components[value], ("components", value), kind) or missing
 
     def reference(
         self,
@@ -507,11 +540,14 @@ class _Checker:
                 self.problem(key, f'stage {producer} makes no "{output}"{did_you_mean(output, outputs)}')
                 return None
             if not output:
-                produced = (typing.get_type_hints(above[producer].spec.factory.run)["return"],)
+                made = above[producer].spec.factory.run  # type: ignore[attr-defined]
+                produced = (typing.get_type_hints(made)["return"],)
             else:
                 produced = union_members(outputs[output])
         elif producer in document["stages"]:
-            self.problem(key, f"{producer} stands below; a stage may read only what stands above it")
+            order = list(document["stages"])
+            if order.index(producer) >= order.index(key[1]):  # else it has a problem of its own, already told
+                self.problem(key, f"{producer} does not stand above; a stage may read only what stands above it")
             return None
         else:
             names = [*data, *above]
@@ -521,10 +557,6 @@ class _Checker:
             self.problem(key, f"{value} is {_show(produced)}, but {_show(union_members(wanted))} is needed")
             return None
         return Reference(producer, output)
-
-
-class _Missing:
-    """Stands for a component that has a problem of its own, already told."""
 
 
 _NAMES = {str: "text", list: "list", dict: "mapping"}

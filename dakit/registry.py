@@ -138,10 +138,13 @@ def schema(factory: Callable[..., Any], given: int, what: str) -> type[BaseModel
     """A pydantic model of a factory's parameters after the first ``given``: strict, unknown ones refused.
 
     Raises:
-        DakitError: the signature cannot be a schema (``*args``, ``**kwargs``).
+        DakitError: the signature cannot be a schema (``*args``, ``**kwargs``, an annotation that is not there).
     """
     target = factory.__init__ if inspect.isclass(factory) else factory
-    hints = typing.get_type_hints(target, include_extras=True)
+    try:
+        hints = typing.get_type_hints(target, include_extras=True)
+    except NameError as error:
+        raise DakitError(f"{what}: an annotation of its signature cannot be read: {error}") from error
     fields: dict[str, Any] = {}
     for parameter in list(inspect.signature(factory).parameters.values())[given:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

@@ -134,6 +134,7 @@ class Store:
              "seconds": round(time.monotonic() - started, 3)},
         )  # fmt: skip
         folder = self.folder(stage, key)
+        shutil.rmtree(folder, ignore_errors=True)  # what lost its marker
         os.replace(part, folder)
         return Result(folder, inputs, self.registry)
 

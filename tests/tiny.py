@@ -126,9 +126,7 @@ class Unplug:
 
 def context(folder: Path, *observers: Unplug, checkpoint_steps: int = 1000) -> Context:
     folder.mkdir(parents=True, exist_ok=True)
-    return Context(
-        folder, seed=3, engine=Engine(device="cpu", checkpoint_steps=checkpoint_steps), observers=observers
-    )
+    return Context(folder, seed=3, engine=Engine(device="cpu", checkpoint_steps=checkpoint_steps), observers=observers)
 
 
 def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:

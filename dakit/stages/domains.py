@@ -10,7 +10,7 @@ from dakit.data.sets import Subset
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Selector, Spec, Trained
 from dakit.report.pictures import domains_png
-from dakit.training import Trainer
+from dakit.training import Trainer, seed_everything
 
 
 class DomainsMapped(NamedTuple):
@@ -67,6 +67,7 @@ class MapDomains:
             raise DakitError(f"the domains have images of different sizes: {sizes}")
         for observer in ctx.observers:
             observer.stage_started(f"embedding {sum(map(len, sets.values()))} images", None)
+        seed_everything(ctx.seed)
         points, notes = self.selector.build().embed(*sets.values(), classifier=network, device=trainer.device)
         for text in notes:
             ctx.note(text)

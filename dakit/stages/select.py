@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 from dakit.data.selection import selection_report
 from dakit.data.sets import Subset
 from dakit.interfaces import Classifier, Context, ImageSet, Selector, Spec, Trained
-from dakit.training import Trainer
+from dakit.training import Trainer, seed_everything
 
 
 class Selected(NamedTuple):
@@ -43,6 +43,7 @@ class Select:
         network = None if classifier is None else trainer.place(classifier.build(), train=False)
         for observer in ctx.observers:
             observer.stage_started(f"selecting from {len(pool)} images for {len(anchors)}", None)
+        seed_everything(ctx.seed)
         chosen = self.selector.build()(pool, anchors, classifier=network, device=trainer.device)
         for text in chosen.notes:
             ctx.note(text)

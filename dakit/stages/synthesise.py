@@ -10,6 +10,7 @@ import torch
 
 from dakit.data.batches import in_order
 from dakit.data.sets import TensorImages
+from dakit.errors import DakitError
 from dakit.files import write_json
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Prediction, Trained, Translator
 from dakit.stages.translator import to_uint8
@@ -47,7 +48,15 @@ class Synthesise:
         translator: Trained[Translator],
         judge: Trained[Classifier] | None = None,
     ) -> Synthesised:
-        """Write the translated images as one memory-mapped array; goes on where it was stopped."""
+        """Write the translated images as one memory-mapped array; goes on where it was stopped.
+
+        Raises:
+            DakitError: there is a judge, and it knows other classes than the images have, or none has a label.
+        """
+        if judge is not None and judge.classes != images.classes:
+            raise DakitError(f"the judge knows {judge.classes}, but the images have {images.classes}")
+        if judge is not None and max(images.labels, default=-1) < 0:
+            raise DakitError("a judge compares with labels, but no image has one")
         trainer = Trainer(ctx)
         G = trainer.place(translator.build(), train=False)
         critic = None if judge is None else trainer.place(judge.build(), train=False)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dakit.errors import DakitError
+from dakit.interfaces import ImageSet
 from dakit_builtins import synthetic_faces as module
 from dakit_builtins.synthetic_faces import synthetic_faces
 
@@ -98,7 +99,7 @@ def test_an_image_depends_on_its_person_class_and_number_alone() -> None:
         assert torch.equal(small[i].image, large[where[group, small.classes[label]]].image)
 
 
-def pairs(faces: module.TensorImages) -> list[tuple[str, int]]:
+def pairs(faces: ImageSet) -> list[tuple[str, int]]:
     return [*zip(faces.groups, faces.labels, strict=True)]
 
 
@@ -114,6 +115,15 @@ def test_web_has_other_people_and_no_labels() -> None:
 def test_seed_changes_every_image() -> None:
     first, second = (synthetic_faces(12, ["NE"], domain="lab", people=4, per_person=1, seed=s) for s in (0, 1))
     assert not any(torch.equal(a, b) for a in first.images for b in second.images)
+
+
+def test_the_fingerprint_tells_sets_apart_without_drawing_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(module, "_draw")
+    given = {"size": 12, "classes": ("HA", "SA"), "domain": "lab", "people": 2, "per_person": 2, "seed": 0}
+    others = {"size": 13, "classes": ("SA", "HA"), "domain": "wild", "people": 3, "per_person": 1, "seed": 1}
+    prints = [synthetic_faces(**given | {name: value}).fingerprint() for name, value in others.items()]
+    assert len({*prints, synthetic_faces(**given).fingerprint()}) == 7
+    assert synthetic_faces(**given).fingerprint() == synthetic_faces(**given).fingerprint()
 
 
 def test_lab_is_dark_and_plain_around_the_face_and_wild_is_not() -> None:

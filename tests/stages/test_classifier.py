@@ -3,15 +3,16 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from torch import Tensor, nn
 
+import tiny
 from dakit.data.sets import TensorImages, Unlabelled
 from dakit.errors import DakitError
 from dakit.interfaces import Prediction, Trained
@@ -87,7 +88,9 @@ def test_one_step_is_equation_10(tmp_path: Path) -> None:
         attention += math.sqrt(sum((q_w / math.sqrt(sum(q_w**2)) - q_t / math.sqrt(sum(q_t**2))) ** 2)) / 4
     got = history(tmp_path)
     assert got["transfer"] == [pytest.approx(3.0 / 2 * attention, rel=1e-5)]
-    assert got["cross-entropy"] == [pytest.approx(equation_3(said(student, TRAIN).logits, list(TRAIN.labels)), rel=1e-5)]
+    assert got["cross-entropy"] == [
+        pytest.approx(equation_3(said(student, TRAIN).logits, list(TRAIN.labels)), rel=1e-5)
+    ]
 
 
 def test_the_gradient_is_that_of_both_terms(tmp_path: Path) -> None:
@@ -253,7 +256,7 @@ def test_extra_is_joined_into_one_set(tmp_path: Path) -> None:
     """Six steps of four show all of 9 + 15 images once."""
     batches = seen(tmp_path, train=numbered([0, 1, 2] * 3, 0), extra=numbered([0, 1, 2] * 5, 100), steps=6)
     assert [len(batch) for batch in batches] == [4] * 6
-    assert sorted(sum(batches, [])) == [*range(9), *range(100, 115)]
+    assert sorted(chain(*batches)) == [*range(9), *range(100, 115)]
 
 
 def test_extra_share_is_the_share_of_every_batch(tmp_path: Path) -> None:
@@ -262,7 +265,7 @@ def test_extra_share_is_the_share_of_every_batch(tmp_path: Path) -> None:
     batches = seen(tmp_path, train=train, extra=extra, extra_share=0.25, batch_size=8, steps=4)
     assert [sum(value >= 100 for value in batch) for batch in batches] == [2] * 4
     assert [len(batch) for batch in batches] == [8] * 4
-    assert Counter(sum(batches, [])) == {value: 2 for value in [*range(12), *range(100, 104)]}
+    assert Counter(chain(*batches)) == dict.fromkeys([*range(12), *range(100, 104)], 2)
 
 
 def test_labels_stay_with_their_images(tmp_path: Path) -> None:
@@ -296,9 +299,9 @@ def test_every_augmented_image_is_changed_by_its_own_draw(tmp_path: Path) -> Non
 # --------------------------------------------------------------------------------------------- mistakes
 @pytest.mark.parametrize("wrong", [Unlabelled(TRAIN), tiny.images([0, -1, 1, 2])])
 def test_every_image_needs_a_label(tmp_path: Path, wrong: Any) -> None:
-    with pytest.raises(DakitError, match="^train: every image needs a label"):
+    with pytest.raises(DakitError, match="train: every image needs a label"):
         run(tmp_path, train=wrong)
-    with pytest.raises(DakitError, match="^extra: every image needs a label"):
+    with pytest.raises(DakitError, match="extra: every image needs a label"):
         run(tmp_path, extra=wrong)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import tiny
 from dakit.data.sets import Unlabelled
 from dakit.errors import DakitError
 from dakit.interfaces import Trained
@@ -33,7 +33,7 @@ OBJECTIVES: tuple[Objective, ...] = ("log_saturating", "log", "least_squares")
 G, D, F = tiny.spec(tiny.Generator), tiny.spec(tiny.Critic), tiny.spec(tiny.Classifier)
 TEACHER = tiny.spec(tiny.Classifier, norm=True)
 SOURCE, TARGET = tiny.images([0, 1, 2, 1], seed=1), Unlabelled(tiny.images([0, 0, 0, 0], seed=2))
-STEP = dict(generator=G, discriminator=D, steps=1, batch_size=4, pool=0)
+STEP: dict[str, Any] = {"generator": G, "discriminator": D, "steps": 1, "batch_size": 4, "pool": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -408,7 +408,8 @@ def test_pictures(tmp_path: Path) -> None:
     wanted = [0, 1, 2]  # one of each class
     rows = [torch.stack([SOURCE.images[i] for i in wanted])]
     rows += [to_uint8(t.build()(pixels(SOURCE)[wanted].float())) for t in (earlier().translator, made.translator)]
-    # 4 x 6 pixels are magnified by 16; cell (r, c) begins GAP + r (64 + GAP) from the top, (3 - c) (96 + GAP) from the right.
+    # 4 x 6 pixels are magnified by 16. Cell (r, c) begins GAP + r (64 + GAP) from the top and (3 - c) (96 + GAP)
+    # from the right.
     for file, height, shown in (("samples.png", 4, {0: 0, 1: 1, 3: 2}), ("pairs.png", 2, {0: 0, 1: 2})):
         picture = np.asarray(Image.open(tmp_path / file))
         assert picture.shape[0] == GAP + height * (4 * 16 + GAP)  # source, steps 0, 2 and 4; source and generated

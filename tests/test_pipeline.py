@@ -1,0 +1,414 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from functools import wraps
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toys as toy_module
+from PIL import Image
+
+from dakit import pipeline
+from dakit.data.sets import Sealed
+from dakit.errors import DakitError, RecipeError
+from dakit.interfaces import Context
+from dakit.plugins import find_plugins
+from dakit.recipe import Recipe, load_recipe
+from dakit.registry import Registry
+
+ROWS = ["s2t", "fine_tune", "attention", "att_gen", "cycleat"]
+
+
+class Watch:
+    """An observer that remembers which stages were made."""
+
+    def __init__(self):
+        self.made = []
+        self.messages = []
+
+    def stage_started(self, title, steps): ...
+    def step(self, done, losses): ...
+
+    def message(self, text):
+        self.messages.append(text)
+
+    def stage_finished(self, title, seconds):
+        self.made.append(title.split("] ")[-1].split(" ")[0])
+
+
+@pytest.fixture(scope="module")
+def known(toys):
+    """The installed components and the toys, found once."""
+    return Registry(find_plugins([toys]))
+
+
+@pytest.fixture
+def load(tmp_path, known):
+    """Load the toy recipe, or a changed copy of it."""
+
+    def read(*overrides, profile=None, registry=None, **replacements) -> Recipe:
+        text = toy_module.RECIPE
+        for old, new in replacements.get("text", {}).items():
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "toy.yaml"
+        path.write_text(text)
+        return load_recipe(path, profile=profile, overrides=overrides, registry=registry or known)
+
+    return read
+
+
+def keys(recipe, out, **choice) -> dict[str, str]:
+    """The key of every stage of the first round of ``cycleat``."""
+    choice = {"rows": ["cycleat"], "fold": 0, **choice}
+    return {step.stage.name: step.key for step, _ in pipeline.plan(recipe, out=out, **choice)}
+
+
+def changed(recipe, other, out, **choice) -> set[str]:
+    """Whose keys differ."""
+    one, two = keys(recipe, out, **choice), keys(other, out, **choice)
+    assert set(one) == set(two)
+    return {name for name in one if one[name] != two[name]}
+
+
+def states(recipe, out, **choice) -> Counter[str]:
+    return Counter(state.split(":")[0] for _, state in pipeline.plan(recipe, out=out, **choice))
+
+
+# ------------------------------------------------------------------------------- sharing, by counting
+def test_the_table_of_cycleat_needs_27_stage_runs_not_42(load, tmp_path):
+    # By hand: five rows on two folds hold 2 + 3 + 3 + 6 + 7 = 21 stages each time, 42 in all. What does not see the
+    # target is made once (pretrain, stage_1, stage_2), what does is made for each fold: synthesise from two
+    # translators, which sees no target, twice; a selection for two pools, four; four different f_T, eight; five
+    # evaluations, ten. 3 + 2 + 4 + 8 + 10 = 27.
+    watch = Watch()
+    recipe = load()
+    outcome = pipeline.run(recipe, out=tmp_path / "out", observers=[watch])
+    assert Counter(watch.made) == {
+        "pretrain": 1, "stage_1": 1, "stage_2": 1, "synthesise": 2, "select": 4, "adapt": 8, "evaluate": 10,
+    }  # fmt: skip
+    assert (outcome.made, outcome.reused) == (27, 0)
+    assert [sum(len(recipe.plan(row).stages) for row in ROWS) * 2] == [42]
+    assert list(outcome.summaries) == ROWS
+    assert {(one.seed, one.fold) for one in outcome.rounds["cycleat"]} == {(0, 0), (0, 1)}
+    assert outcome.summaries["cycleat"].images == 8  # every target image is tested once
+
+    again = Watch()
+    outcome = pipeline.run(load(), out=tmp_path / "out", observers=[again])
+    assert (outcome.made, outcome.reused, again.made) == (0, 27, [])
+    assert states(recipe, tmp_path / "out") == {"cached": 27}
+
+    # A third run with another f_T makes only what depends on it.
+    last = Watch()
+    pipeline.run(load("adapt.steps=2"), out=tmp_path / "out", observers=[last])
+    assert Counter(last.made) == {"adapt": 8, "evaluate": 8}
+
+    # The same keys make the same weights, anywhere.
+    elsewhere = pipeline.run(load(), out=tmp_path / "elsewhere", rows=["cycleat"], fold=1)
+    (one,) = [r.evaluation for r in elsewhere.rounds["cycleat"]]
+    (two,) = [r.evaluation for r in outcome.rounds["cycleat"] if r.fold == 1]
+    assert one.probabilities.tolist() == two.probabilities.tolist()
+    assert (tmp_path / "out" / "table.md").is_file()
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert list(results["rows"]) == ROWS
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["recipe"]["recipe"] == "toy"
+    assert {plugin["name"] for plugin in run["plugins"]} >= {"stages", "builtins", "toys"}
+    assert run["versions"]["torch"]
+
+
+def test_stages_are_pruned_back_from_the_last(load):
+    recipe = load()
+    names = {row: [stage.name for stage in recipe.plan(row).stages] for row in ROWS}
+    assert names == {
+        "s2t": ["pretrain", "evaluate"],
+        "fine_tune": ["pretrain", "adapt", "evaluate"],
+        "attention": ["pretrain", "adapt", "evaluate"],
+        "att_gen": ["pretrain", "stage_1", "synthesise", "select", "adapt", "evaluate"],
+        "cycleat": ["pretrain", "stage_1", "stage_2", "synthesise", "select", "adapt", "evaluate"],
+    }
+    assert set(recipe.plan("s2t").data) == {"source", "target"}
+    assert set(recipe.plan("cycleat").data) == {"source", "auxiliary", "target"}
+
+
+def test_data_that_no_row_needs_is_not_opened(load, tmp_path):
+    recipe = load(text={"{use: toy_images, people: 2, shift: 9,": "{use: image_folder, root: /nowhere,"})
+    assert len(pipeline.plan(recipe, rows=["s2t"], out=tmp_path)) == 3
+    with pytest.raises(DakitError, match="/nowhere"):
+        pipeline.plan(recipe, rows=["cycleat"], out=tmp_path)
+
+
+def test_a_stage_that_draws_a_picture_is_made_as_well(load, tmp_path):
+    text = {"evaluate: {do": "look: {do: toy_peek, images: auxiliary.all}\n  evaluate: {do",
+            "rows:": "pictures: [look]\nrows:"}  # fmt: skip
+    assert "look" in keys(load(text=text), tmp_path, rows=["s2t"])
+    assert "look" not in keys(load(text={"evaluate: {do": text["evaluate: {do"]}), tmp_path, rows=["s2t"])
+
+
+# -------------------------------------------------------------------------------------------- keys
+EVERYTHING = {"pretrain", "stage_1", "stage_2", "synthesise", "select", "adapt", "evaluate"}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("engine.device=cpu", set()),
+        ("engine.channels_last=true", set()),
+        ("engine.compile=true", set()),
+        ("engine.checkpoint_steps=5", set()),
+        ("engine.checkpoint_minutes=5", set()),
+        ("title=Another", set()),
+        ("evaluate.batch_size=64", set()),  # the default
+        ("engine.precision=bf16", EVERYTHING),
+        ("engine.accumulate=2", EVERYTHING),
+        ("seeds=[1]", EVERYTHING),
+        ("data.size=5", EVERYTHING),
+        ("data.source.people=6", EVERYTHING),
+        ("data.source.split={folds: 5}", EVERYTHING),
+        ("data.auxiliary.shift=8", EVERYTHING - {"pretrain"}),
+        ("data.target.shift=8", {"select", "adapt", "evaluate"}),
+        ("data.target.split={folds: 2}", {"select", "adapt", "evaluate"}),
+        ("evaluate.batch_size=63", {"evaluate"}),
+        ("adapt.steps=2", {"adapt", "evaluate"}),
+        ("components.shallow.scale=0.25", {"adapt", "evaluate"}),
+        ("components.nearest.neighbours=1", {"select", "adapt", "evaluate"}),
+        ("components.deep.scale=2.0", EVERYTHING - {"stage_1"}),
+        ("stage_2.teacher=null", EVERYTHING - {"pretrain", "stage_1"}),
+    ],
+)
+def test_a_key_holds_what_changes_a_result_and_nothing_else(load, tmp_path, override, expected):
+    assert changed(load(), load(override), tmp_path) == expected
+
+
+def test_the_version_of_a_stage_and_of_a_component_are_in_the_key(load, known, tmp_path, monkeypatch):
+    before = load()
+    monkeypatch.setattr(known.find("stage", "select").factory, "version", 99)
+    assert changed(before, load(), tmp_path) == {"select", "adapt", "evaluate"}
+    monkeypatch.undo()
+    assert changed(before, load(), tmp_path) == set()
+    monkeypatch.setattr(known.find("classifier", "toy_classifier").factory, "version", 99, raising=False)
+    assert changed(before, load(), tmp_path) == EVERYTHING - {"stage_1"}
+
+
+def folder_of_images(root: Path) -> Path:
+    for k, name in enumerate(("dark", "bright")):
+        (root / name).mkdir(parents=True)
+        for i in range(4):
+            value = 20 * i + 100 * k
+            Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def from_disk(load, tmp_path):
+    """The toy recipe with a source on disk."""
+
+    def read(root, **more):
+        return load(text={"source: {use: toy_images, people: 5, split: {holdout: 0.2}}":
+                          f"source: {{use: image_folder, root: {root}, split: {{holdout: 0.25}}}}",
+                          "size: 4": "size: 4\n  classes: [dark, bright]"}, **more)  # fmt: skip
+
+    return read
+
+
+def test_data_counts_by_content_not_by_place(from_disk, tmp_path):
+    one = folder_of_images(tmp_path / "one")
+    two = folder_of_images(tmp_path / "moved")
+    with_one = keys(from_disk(one), tmp_path)
+    assert with_one["stage_1"]
+    # The pixels are the same; only the folder, a parameter of the data set and of nothing else, has another name.
+    assert keys(from_disk(two), tmp_path) == with_one
+    content = (two / "dark" / "0.png").read_bytes()
+    (two / "dark" / "0.png").write_bytes((two / "bright" / "0.png").read_bytes())
+    assert {k for k, v in keys(from_disk(two), tmp_path).items() if v != with_one[k]} == EVERYTHING
+    (two / "dark" / "0.png").write_bytes(content)
+    assert keys(from_disk(two), tmp_path) == with_one
+
+
+def test_seeds_and_folds_have_their_own_results(load, tmp_path):
+    recipe = load("seeds=[0, 1]")
+    steps = pipeline.plan(recipe, rows=["cycleat"], out=tmp_path)
+    by_stage = Counter(step.stage.name for step, _ in steps)
+    assert by_stage == {
+        "pretrain": 2, "stage_1": 2, "stage_2": 2, "synthesise": 2, "select": 4, "adapt": 4, "evaluate": 4,
+    }  # fmt: skip
+
+
+# ----------------------------------------------------------------------------- choosing what to run
+def test_until_stops_after_a_stage(load, tmp_path):
+    watch = Watch()
+    outcome = pipeline.run(load(), rows=["cycleat"], out=tmp_path, until="synthesise", observers=[watch])
+    assert watch.made == ["pretrain", "stage_1", "stage_2", "synthesise"]
+    assert outcome.summaries == {}
+    assert not (tmp_path / "table.md").exists()
+    with pytest.raises(DakitError, match='--until synth: cycleat has no such stage, did you mean "synthesise"'):
+        pipeline.run(load(), rows=["cycleat"], out=tmp_path, until="synth")
+
+
+def test_one_fold(load, tmp_path):
+    outcome = pipeline.run(load(), rows=["s2t"], out=tmp_path, fold=1)
+    assert [(one.seed, one.fold) for one in outcome.rounds["s2t"]] == [(0, 1)]
+    assert outcome.made == 2
+    for fold in (-1, 2):
+        with pytest.raises(DakitError, match=f"--fold {fold}: s2t has the folds 0 to 1"):
+            pipeline.run(load(), rows=["s2t"], out=tmp_path, fold=fold)
+
+
+def test_fresh_makes_a_stage_anew(load, tmp_path):
+    pipeline.run(load(), rows=["fine_tune"], out=tmp_path)
+    watch = Watch()
+    outcome = pipeline.run(load(), rows=["fine_tune"], out=tmp_path, fresh=["adapt"], observers=[watch])
+    assert watch.made == ["adapt", "adapt"]
+    assert outcome.reused == 3
+    with pytest.raises(DakitError, match='--fresh adopt: no such stage, did you mean "adapt"'):
+        pipeline.run(load(), rows=["fine_tune"], out=tmp_path, fresh=["adopt"])
+
+
+def test_unknown_rows(load, tmp_path):
+    with pytest.raises(DakitError, match='no variant "s2s", did you mean "s2t"'):
+        pipeline.run(load(), rows=["s2s"], out=tmp_path)
+
+
+def test_a_plan_says_why(load, tmp_path):
+    assert states(load(), tmp_path, rows=["fine_tune"]) == {"will run": 5}
+    assert {state for _, state in pipeline.plan(load(), out=tmp_path)} == {"will run: never made before"}
+    pipeline.run(load(), rows=["fine_tune"], out=tmp_path, fold=0)
+    told = {step.stage.name: state for step, state in pipeline.plan(load("adapt.steps=4"), rows=["fine_tune"],
+                                                                     out=tmp_path, fold=0)}  # fmt: skip
+    assert told == {
+        "pretrain": "cached",
+        "adapt": "will run: steps: 1 -> 4",
+        "evaluate": "will run: model is another",
+    }
+    told = {step.stage.name: state for step, state in pipeline.plan(load("seeds=[3]"), rows=["s2t"], out=tmp_path,
+                                                                     fold=0)}  # fmt: skip
+    assert "seed: 0 -> 3" in told["pretrain"]
+
+
+def test_a_plan_writes_nothing_and_knows_an_interrupted_stage(load, tmp_path):
+    out = tmp_path / "out"
+    steps = pipeline.plan(load(), rows=["s2t"], out=out)
+    assert not out.exists()
+    name, key = steps[0][0].stage.name, steps[0][0].key
+    part = out / "store" / f"{name}-{key[:16]}.part"
+    part.mkdir(parents=True)
+    (part / "checkpoint.safetensors").write_bytes(b"")
+    assert pipeline.plan(load(), rows=["s2t"], out=out)[0][1] == "goes on from its checkpoint"
+
+
+# ------------------------------------------------------------------------------------------ faults
+def test_all_missing_data_is_told_in_one_message_with_a_way_without(load, tmp_path):
+    recipe = load(
+        text={
+            "source: {use: toy_images, people: 5,": "source: {use: image_folder, root: /no/source,",
+            "{use: toy_images, people: 2, shift: 9,": "{use: image_folder, root: /no/auxiliary,",
+            "big: {data.size: 6, adapt.steps: 9}": "big: {data.size: 6}\n  none: {data.source: {use: toy_images, "
+            "split: {holdout: 0.25}}, data.auxiliary: {use: toy_images}}",
+        }
+    )
+    with pytest.raises(DakitError) as caught:
+        pipeline.run(recipe, out=tmp_path / "out")
+    message = str(caught.value)
+    assert "source (image_folder): " in message
+    assert "/no/source" in message
+    assert "auxiliary (image_folder): " in message
+    assert "/no/auxiliary" in message
+    assert message.endswith(f"Without any data: dakit run {recipe.file} --profile none")
+    assert not (tmp_path / "out").exists()
+    assert "/no/auxiliary, /no/source" in pipeline.check_data(recipe)
+
+
+def test_class_lists_that_differ_are_shown(load, tmp_path):
+    recipe = load("data.target.names=[bright, dark]")
+    with pytest.raises(RecipeError) as caught:
+        pipeline.run(recipe, out=tmp_path)
+    message = str(caught.value)
+    assert "the class lists differ" in message
+    assert "source: dark, bright" in message
+    assert "target: bright, dark" in message
+    assert "auxiliary" not in message  # it has no labels here
+
+
+def test_a_fault_in_a_stage_says_where_and_keeps_what_was_made(load, known, tmp_path, monkeypatch):
+    recipe = load()
+    stage = known.find("stage", "evaluate").factory
+
+    @wraps(stage.run)
+    def fails(self, ctx, **inputs):
+        raise DakitError("out of luck")
+
+    monkeypatch.setattr(stage, "run", fails)
+    with pytest.raises(DakitError, match=r"^evaluate \(for s2t, seed 0, fold 0\): out of luck$"):
+        pipeline.run(recipe, rows=["s2t"], out=tmp_path)
+    monkeypatch.undo()
+    outcome = pipeline.run(recipe, rows=["s2t"], out=tmp_path)
+    assert (outcome.made, outcome.reused) == (2, 1)
+
+
+def test_a_folder_that_cannot_be_written(load, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DakitError, match="--out .*file: cannot be written"):
+        pipeline.run(load(), rows=["s2t"], out=tmp_path / "file")
+
+
+def test_a_truncated_result_is_named_when_it_is_needed(load, tmp_path):
+    pipeline.run(load(), rows=["s2t"], out=tmp_path)
+    (found,) = (tmp_path / "store").glob("pretrain-*/model.safetensors")
+    found.write_bytes(found.read_bytes()[:-4])
+    with pytest.raises(DakitError, match="truncated or altered.*--fresh pretrain"):
+        pipeline.run(load(), rows=["fine_tune"], out=tmp_path)
+    pipeline.run(load(), rows=["fine_tune"], out=tmp_path, fresh=["pretrain"])
+
+
+# ------------------------------------------------------------------------------------- test images
+def test_only_evaluate_opens_the_test_images(load, tmp_path, monkeypatch):
+    opened = []
+    whole = Sealed.open
+    current = []
+
+    def open_(self):
+        opened.append(current[-1])
+        return whole(self)
+
+    make = pipeline._Session.make
+
+    def noted(self, step, *rest):
+        current.append(step.stage.spec.name)
+        return make(self, step, *rest)
+
+    monkeypatch.setattr(Sealed, "open", open_)
+    monkeypatch.setattr(pipeline._Session, "make", noted)
+    pipeline.run(load(), rows=["cycleat"], out=tmp_path)
+    assert opened == ["evaluate", "evaluate"]
+
+
+def test_train_and_test_never_share_a_person(load, tmp_path):
+    recipe = load("data.target.split={folds: 2}")
+    for step, _ in pipeline.plan(recipe, rows=["fine_tune"], out=tmp_path):
+        if step.stage.name == "evaluate":
+            tested = set(step.inputs["test"]().open().groups)
+        elif step.stage.name == "adapt":
+            learned = set(step.inputs["train"]().groups)
+        else:
+            continue
+        if step.stage.name == "evaluate":
+            assert not learned & tested
+            assert len(learned | tested) == 4
+
+
+def test_stages_have_seeds_of_their_own(load, known, tmp_path, monkeypatch):
+    seeds = {}
+    run = known.find("stage", "toy_train").factory.run
+
+    @wraps(run)
+    def noted(self, ctx: Context, **inputs):
+        seeds.setdefault(ctx.folder.name.split("-")[0], set()).add(ctx.seed)
+        return run(self, ctx, **inputs)
+
+    recipe = load()
+    monkeypatch.setattr(known.find("stage", "toy_train").factory, "run", noted)
+    pipeline.run(recipe, rows=["fine_tune", "attention"], out=tmp_path)
+    assert {name: len(found) for name, found in seeds.items()} == {"pretrain": 1, "adapt": 1}  # rows are paired
+    assert seeds["pretrain"] != seeds["adapt"]
