@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,14 +43,6 @@ def main() -> None:
     except DakitError as error:
         typer.echo(f"dakit: {error}", err=True)
         raise SystemExit(2) from None
-
-
-@contextmanager
-def _quiet_on_closed_pipe() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:  # `dakit list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _load(recipe: str, profile: str | None, settings: list[str] | None, plugins: list[Path] | None) -> Recipe:
@@ -302,5 +291,4 @@ def _table(headings: list[str], rows: list[list[Any]]) -> None:
     table = Table(*headings, box=None, header_style="bold")
     for row in rows:
         table.add_row(*(str(cell).replace("[", r"\[") for cell in row))
-    with _quiet_on_closed_pipe():
-        _console().print(table)
+    _console().print(table)

@@ -29,7 +29,7 @@ from dakit.yaml_lines import read_yaml
 
 Key = tuple[str, ...]
 
-_ROOT: Mapping[str, type] = {
+_ROOT: Mapping[str, Any] = {
     "recipe": str, "title": str, "method": str, "rows": list, "seeds": list, "engine": dict, "data": dict,
     "components": dict, "stages": dict, "pictures": list, "variants": dict, "profiles": dict, "published": dict,
 }  # fmt: skip
@@ -198,6 +198,7 @@ class _Checker:
             if key not in self.data:
                 self.problem((key,), "is missing")
         self.shape(self.data)
+        self.stop_on_problems()
         profiles = self.data["profiles"]
         if profile is not None and profile not in profiles:
             raise DakitError(f'{self.path}: there is no profile "{profile}"{did_you_mean(profile, profiles)}')
@@ -264,6 +265,7 @@ class _Checker:
         Raises:
             RecipeError: at once, as nothing further can be read.
         """
+        before = len(self.problems)
         for key, value in document.items():
             if key not in _ROOT:
                 self.problem((key,), f"a recipe has no such key{did_you_mean(key, _ROOT)}")
@@ -273,16 +275,18 @@ class _Checker:
                 self.problem((key,), f"must be a list of names, not {value!r}")
             elif key in ("recipe", "method") and not re.fullmatch(_NAME, value):
                 self.problem((key,), f"a name is letters, digits, _ and -, not {value!r}")
-        self.stop_on_problems()
+        if len(self.problems) > before:
+            self.stop_on_problems()
         for group in ("data", "components", "stages", "variants", "profiles"):
             for name, value in document.setdefault(group, {}).items():
                 if not re.fullmatch(_NAME, name):
                     self.problem((group, name), "a name is letters, digits, _ and -")
                 if not isinstance(value, dict) and (group, name) not in (("data", "size"), ("data", "classes")):
                     self.problem((group, name), f"must be a mapping, not {value!r}")
-        if not document["stages"]:
+        if not document["stages"] and ("stages",) in self.where:
             self.problem(("stages",), "there is none")
-        self.stop_on_problems()
+        if len(self.problems) > before:
+            self.stop_on_problems()
 
     def parse_override(self, text: str) -> tuple[str, Any, str]:
         key, equals, value = text.partition("=")
@@ -311,8 +315,9 @@ class _Checker:
                     continue
                 key = (groups[0], *key)
             target: Any = document
-            for part in key[:-1]:
+            for n, part in enumerate(key[:-1], 1):
                 target = target.setdefault(part, {}) if isinstance(target, dict) else target
+                self.where.setdefault(key[:n], place)
             if not isinstance(target, dict):
                 self.problems[f"{place}: {dotted}: {'.'.join(key[:-1])} has no parts to set"] = None
                 continue
@@ -368,10 +373,11 @@ class _Checker:
             split = None
             if "split" in given:
                 split_key = (*key, "split")
+                split = Split(holdout=0.5)  # stands in for one with a problem, so that no reader is blamed
                 if isinstance(given["split"], dict):
                     fields = self.checked(Split, 0, "a split", given["split"], split_key)
                     try:
-                        split = Split(**fields) if fields else None
+                        split = Split(**fields) if fields else split
                     except DakitError as error:
                         self.problem(split_key, str(error))
                 else:
@@ -462,7 +468,7 @@ class _Checker:
                 continue
             here = (*key, parameter)
             if parameter in inputs:
-                if value is None and optional(inputs[parameter]):
+                if value is None:
                     continue
                 reference = self.reference(document, value, inputs[parameter], given["do"], here, data, above)
                 if reference is not None:
@@ -500,7 +506,9 @@ class _Checker:
             self.problem(key, f'there is no component "{value}"{did_you_mean(str(value), components)}')
             return missing
         use = components[value].get("use")
-        kinds = [k for k in _COMPONENTS if use in {entry.name for entry in self.registry.entries(k)}]
+        kinds = [k for k in _COMPONENTS if str(use) in {entry.name for entry in self.registry.entries(k)}]
+        if not kinds and "/" not in str(use):
+            return missing  # told where it stands
         if kinds and kind not in kinds:
             fitting = [
                 n for n, c in components.items() if c.get("use") in {e.name for e in self.registry.entries(kind)}

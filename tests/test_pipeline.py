@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toys as toy_module
 from PIL import Image
 
+import toys as toy_module
 from dakit import pipeline
 from dakit.data.sets import Sealed
 from dakit.errors import DakitError, RecipeError
@@ -349,7 +349,7 @@ def test_a_fault_in_a_stage_says_where_and_keeps_what_was_made(load, known, tmp_
 
 def test_a_folder_that_cannot_be_written(load, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DakitError, match="--out .*file: cannot be written"):
+    with pytest.raises(DakitError, match=r"--out .*file: cannot be written"):
         pipeline.run(load(), rows=["s2t"], out=tmp_path / "file")
 
 
@@ -357,7 +357,7 @@ def test_a_truncated_result_is_named_when_it_is_needed(load, tmp_path):
     pipeline.run(load(), rows=["s2t"], out=tmp_path)
     (found,) = (tmp_path / "store").glob("pretrain-*/model.safetensors")
     found.write_bytes(found.read_bytes()[:-4])
-    with pytest.raises(DakitError, match="truncated or altered.*--fresh pretrain"):
+    with pytest.raises(DakitError, match=r"truncated or altered.*--fresh pretrain"):
         pipeline.run(load(), rows=["fine_tune"], out=tmp_path)
     pipeline.run(load(), rows=["fine_tune"], out=tmp_path, fresh=["pretrain"])
 

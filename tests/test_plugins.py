@@ -158,9 +158,7 @@ def test_two_plugins_with_one_name_are_an_error_only_at_use(install, tmp_path, m
     assert [entry.distribution for entry in registry.entries("transfer_loss")] == ["a-dist", "b-dist"]
     with pytest.raises(DakitError) as caught:
         registry.find("transfer_loss", "same")
-    assert str(caught.value) == (
-        '2 plugins offer the transfer_loss "same": say which, "a-dist/same" or "b-dist/same"'
-    )
+    assert str(caught.value) == ('2 plugins offer the transfer_loss "same": say which, "a-dist/same" or "b-dist/same"')
     assert registry.find("transfer_loss", "a-dist/same").factory.__module__ == "dakit_test_a"
     assert registry.find("transfer_loss", "b-dist/same").factory.__module__ == "dakit_test_b"
     assert registry.spec("transfer_loss", "b-dist/same", {}).params == {"strength": 1}

@@ -105,9 +105,7 @@ class ToyTranslate:
         init: ToyTranslators | None = None,
         teacher: Trained[Classifier] | None = None,
     ) -> ToyTranslators:
-        f_W = self.classifier and trained(
-            self.classifier.build(len(source.classes)), self.classifier, source.classes
-        )
+        f_W = self.classifier and trained(self.classifier.build(len(source.classes)), self.classifier, source.classes)
         return ToyTranslators(trained(self.generator.build(), self.generator), f_W or None)
 
 

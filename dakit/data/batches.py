@@ -120,7 +120,9 @@ class Reader:
                 first, other = tuple(images[0].shape), tuple(image.shape)
                 raise DakitError(f"image {index} is {other}, but image {indices[0]} is {first}: one size is expected")
         chosen = torch.as_tensor(list(indices))
-        return Batch(torch.stack(images), self._labels[chosen], chosen)
+        # NumPy, not torch: a second thread in torch's parallel loops would fight the training step for cores.
+        stacked = torch.from_numpy(np.stack([image.numpy() for image in images]))
+        return Batch(stacked, self._labels[chosen], chosen)
 
 
 def in_order(images: ImageSet, size: int, start: int = 0) -> Iterator[Batch]:

@@ -59,7 +59,7 @@ class TrainTranslator:
 
         adversarial_weight * [L_GAN(G_SW, D_W) + L_GAN(G_WS, D_S)]                              (Eq. 4, 5)
         + cycle_weight * [|G_WS(G_SW(x_s)) - x_s|_1 + |G_SW(G_WS(x_w)) - x_w|_1]                (Eq. 6)
-        + identity_weight * [|G_SW(x_w) - x_w|_1 + |G_WS(x_s) - x_s|_1]                         (CycleGAN, not in CycleAT)
+        + identity_weight * [|G_SW(x_w) - x_w|_1 + |G_WS(x_s) - x_s|_1]                         (CycleGAN alone)
         + classification_weight * E[-log softmax(f_W(G_SW(x_s)))_y] + transfer(f_S(.), f_W(G_SW(x_s)))   (Eq. 7)
 
     The gradient of the last line reaches G_SW; the teacher f_S is frozen. In the paper every weight is 1.

@@ -269,12 +269,12 @@ def test_extra_share_is_the_share_of_every_batch(tmp_path: Path) -> None:
 
 
 def test_labels_stay_with_their_images(tmp_path: Path) -> None:
-    """Classes told by brightness alone are learned, with images from both sets, only if no label is mixed up."""
+    """Light is class 2 in one set, dark is class 1 in the other; that is what is learned."""
     train = TensorImages(torch.full((6, 3, 4, 6), 255, dtype=torch.uint8), [2] * 6, classes=tiny.CLASSES)
     extra = TensorImages(torch.zeros(6, 3, 4, 6, dtype=torch.uint8), [1] * 6, classes=tiny.CLASSES)
-    run(tmp_path, train=train, extra=extra, extra_share=0.5, steps=100, lr=0.05)
-    assert history(tmp_path)["accuracy"][-1] == 1
-    assert history(tmp_path)["cross-entropy"][-1] < 0.05
+    model = run(tmp_path, train=train, extra=extra, extra_share=0.5, steps=100, lr=0.05).build()
+    shades = torch.stack([train[0].image, extra[0].image]).float() / 127.5 - 1
+    assert model(shades).logits.argmax(1).tolist() == [2, 1]
 
 
 @pytest.mark.parametrize("extra_share", [None, 0.5])

@@ -423,6 +423,23 @@ def test_pictures(tmp_path: Path) -> None:
         assert min(curves.size) > 100
 
 
+class Normed(nn.Module):
+    """A translator with batch normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm = tiny.Generator(), nn.BatchNorm2d(3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.tanh(self.norm(self.inner(images)))
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    """In 3 steps G_SW is trained on 3 batches of x_s and 3 of G_WS(x_w); 4 looks at it leave its statistics alone."""
+    made = run(tmp_path, generator=tiny.spec(Normed), init=None, steps=3, sample_rows=3)
+    assert made.translator.state["norm.num_batches_tracked"] == 6
+
+
 # ------------------------------------------------------------------------------------------- image pool
 def batch(*values: float) -> Tensor:
     return torch.tensor(values).reshape(-1, 1, 1, 1).expand(-1, 3, 2, 2).clone()
