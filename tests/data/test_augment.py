@@ -99,3 +99,9 @@ def test_gradients_pass():
     augmentation({"flip": 0.5, "shift": 0.1, "light": 0.2})(images).sum().backward()
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("wanted", [{"light": 0.01}, {"colour": 0.01}, {"light": 0.01, "colour": 0.01}])
+def test_a_small_change_of_colour_is_a_small_change_of_the_image(wanted):
+    images = faces()
+    assert (augmentation(wanted)(images) - images).abs().max() < 0.1
