@@ -93,7 +93,13 @@ class Batches:
 
 
 class Reader:
-    """Reads images by index, decoding with threads and remembering what fits into ``cache_bytes``."""
+    """Reads images by index, decoding with threads and remembering what fits into ``cache_bytes``.
+
+    Threads here must stay out of torch's parallel loops (large copies, arithmetic): a second thread that
+    enters one makes the OpenMP runtime count more threads than cores, and from then on every operation of
+    the training step waits by sleeping; on two cores steps took 0.47 s instead of 0.22 s. So images are
+    stacked by NumPy, and a set that has work to do before its first image does it in the calling thread.
+    """
 
     def __init__(self, images: ImageSet, cache_bytes: int = 512 * 2**20) -> None:
         self.images = images
@@ -101,6 +107,7 @@ class Reader:
         self._cache: dict[int, Tensor] = {}
         self._room = cache_bytes
         self._threads = ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1)))
+        self._shape = tuple(images[0].image.shape) if len(images) else ()
 
     def read(self, indices: Sequence[int]) -> Batch:
         """The images at ``indices``.
@@ -116,11 +123,10 @@ class Reader:
                 self._room -= image.nbytes
         images = [fresh[i] if i in fresh else self._cache[i] for i in indices]
         for index, image in zip(indices, images, strict=True):
-            if image.shape != images[0].shape:
-                first, other = tuple(images[0].shape), tuple(image.shape)
-                raise DakitError(f"image {index} is {other}, but image {indices[0]} is {first}: one size is expected")
+            if tuple(image.shape) != self._shape:
+                other = tuple(image.shape)
+                raise DakitError(f"image {index} is {other}, but image 0 is {self._shape}: one size is expected")
         chosen = torch.as_tensor(list(indices))
-        # NumPy, not torch: a second thread in torch's parallel loops would fight the training step for cores.
         stacked = torch.from_numpy(np.stack([image.numpy() for image in images]))
         return Batch(stacked, self._labels[chosen], chosen)
 

@@ -149,7 +149,8 @@ def read_image(path: Path, size: int, fit: Literal["crop", "squash"] = "crop") -
                 image = image.resize((size, size), Image.Resampling.BILINEAR)
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DakitError(f"{path}: cannot be read as an image: {error}") from error
-    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1).contiguous()
+    # NumPy, not torch, turns the axes: files are decoded in threads, see dakit.data.batches.Reader.
+    return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
 
 
 def file_digests(paths: Iterable[Path]) -> list[str]:
