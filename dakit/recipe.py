@@ -584,7 +584,7 @@ def stage_outputs(factory: Any) -> dict[str, Any]:
 def describe_parameters(factory: Any, given: int) -> list[tuple[str, str, str]]:
     """(name, type, default) of every parameter, for people."""
     model = schema(factory, given, "component")
-    hints = typing.get_type_hints(getattr(factory, "__init__") if isinstance(factory, type) else factory)
+    hints = typing.get_type_hints(factory.__init__ if isinstance(factory, type) else factory)
     return [
         (name, _show(union_members(hints.get(name, Any))), "needed" if f.is_required() else repr(f.default))
         for name, f in model.model_fields.items()

@@ -6,10 +6,10 @@ import json
 import socket
 from pathlib import Path
 
-import layouts
 import pytest
 
 import dakit
+import layouts
 from dakit.errors import DakitError, RecipeError
 from dakit.files import shipped_recipes
 from dakit.pipeline import plan, results_json, run

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from dakit.errors import DakitError
-from dakit.interfaces import NonNegative, Positive, Prediction
 from torch import Tensor
 from torch.nn import functional as F
+
+from dakit.errors import DakitError
+from dakit.interfaces import NonNegative, Positive, Prediction
 
 
 class AttentionTransfer:

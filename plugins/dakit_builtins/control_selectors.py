@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+
 from dakit.data.selection import check_labelled, check_request
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, ImageSet, Positive, Selection

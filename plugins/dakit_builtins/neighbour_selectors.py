@@ -10,13 +10,14 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import annotated_types
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
+
 from dakit.data.features import feature_chunks, fit_pca, gather, nearest_with_reuse
 from dakit.data.selection import check_request
 from dakit.data.sets import Joined, Subset, Unlabelled, file_digests
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, File, ImageSet, Positive, Selection
-from torch import Tensor
-from torch.nn import functional
 
 Extract = Callable[[Tensor], Tensor]
 

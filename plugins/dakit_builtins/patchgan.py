@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from torch import Tensor, nn
+
 from dakit.errors import DakitError
 from dakit.interfaces import Positive
-from torch import Tensor, nn
 
 
 class PatchGAN(nn.Module):

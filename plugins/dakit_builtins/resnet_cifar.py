@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from dakit.errors import DakitError
-from dakit.interfaces import Positive, Prediction
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from dakit.errors import DakitError
+from dakit.interfaces import Positive, Prediction
 
 
 class ResNetCifar(nn.Module):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+
 from dakit.errors import DakitError
 from dakit.interfaces import Positive
-from torch import Tensor, nn
 
 
 class ResnetGenerator(nn.Module):

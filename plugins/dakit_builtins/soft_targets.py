@@ -6,10 +6,11 @@ from typing import Annotated
 
 import annotated_types
 import torch
-from dakit.errors import DakitError
-from dakit.interfaces import NonNegative, Prediction
 from torch import Tensor
 from torch.nn import functional as F
+
+from dakit.errors import DakitError
+from dakit.interfaces import NonNegative, Prediction
 
 
 class SoftTargets:

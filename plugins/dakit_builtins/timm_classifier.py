@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
 from dakit.data.sets import file_digests
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import File, Prediction
-from safetensors import SafetensorError
-from torch import Tensor, nn
 
 # What reading a damaged or foreign file ends in.
 _LOADING = (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError, SafetensorError)

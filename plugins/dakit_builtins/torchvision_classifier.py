@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from dakit.errors import DakitError
-from dakit.interfaces import File, Prediction
 from safetensors import SafetensorError
 from torch import Tensor, nn
+
+from dakit.errors import DakitError
+from dakit.interfaces import File, Prediction
 
 # Below this size in pixels a max-pool is left without input.
 _SMALLEST = {"alexnet": 63, "vgg19": 32}

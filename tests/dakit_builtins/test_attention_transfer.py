@@ -6,10 +6,10 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from dakit.errors import DakitError
-from dakit.interfaces import Prediction
 from torch import Tensor
 
+from dakit.errors import DakitError
+from dakit.interfaces import Prediction
 from dakit_builtins.attention_transfer import AttentionTransfer
 
 FORMS: tuple[Literal["cycleat", "paper", "code"], ...] = ("cycleat", "paper", "code")

@@ -2,9 +2,9 @@ from collections import Counter
 
 import pytest
 import torch
+
 from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
-
 from dakit_builtins.control_selectors import All, ClassBalancedRandom, Random
 
 CPU = torch.device("cpu")
@@ -18,9 +18,7 @@ def choose(selector, pool, anchors):
     return selector(pool, anchors, classifier=None, device=CPU)
 
 
-@pytest.mark.parametrize(
-    ("size", "anchors", "t"), [(10, 7, 3), (10, 4, 10), (50, 6, 8), (5, 3, 4), (1, 4, 1)]
-)
+@pytest.mark.parametrize(("size", "anchors", "t"), [(10, 7, 3), (10, 4, 10), (50, 6, 8), (5, 3, 4), (1, 4, 1)])
 def test_random_rows_are_distinct_and_no_image_is_a_whole_round_ahead(size, anchors, t):
     for seed in range(10):
         indices = choose(Random(neighbours=t, seed=seed), images(size), images(anchors)).indices
@@ -41,9 +39,7 @@ def test_random_reaches_every_image_equally_often():
 @pytest.mark.parametrize("make", [Random, ClassBalancedRandom])
 def test_same_seed_same_choice_and_none_is_torchs_own_seed(make):
     pool = images(40, [i % 4 for i in range(40)], "abcd")
-    first, again, other = (
-        choose(make(neighbours=5, seed=s), pool, images(3)).indices.tolist() for s in (1, 1, 2)
-    )
+    first, again, other = (choose(make(neighbours=5, seed=s), pool, images(3)).indices.tolist() for s in (1, 1, 2))
     assert first == again != other
     torch.manual_seed(1)
     torch.rand(3)  # what was drawn before does not matter

@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
 from dakit.interfaces import File, Spec
-from safetensors.torch import save_file
-
 from dakit_builtins.neighbour_selectors import FeatureKnn, TsneKnn
 
 CPU = torch.device("cpu")

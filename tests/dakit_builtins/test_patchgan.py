@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dakit.errors import DakitError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dakit.errors import DakitError
 from dakit_builtins.patchgan import PatchGAN
 
 

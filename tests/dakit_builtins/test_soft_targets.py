@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dakit.errors import DakitError
-from dakit.interfaces import Prediction
 from torch import Tensor
 
+from dakit.errors import DakitError
+from dakit.interfaces import Prediction
 from dakit_builtins.soft_targets import SoftTargets
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from dakit.errors import DakitError
-from dakit.interfaces import File, Spec, Trained
 from safetensors.torch import save_file
 from torch import nn
 
+from dakit.errors import DakitError
+from dakit.interfaces import File, Spec, Trained
 from dakit_builtins.timm_classifier import TimmClassifier
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])  # timm's for resnet10t

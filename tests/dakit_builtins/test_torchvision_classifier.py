@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from dakit.errors import DakitError
-from dakit.interfaces import File, Prediction
 from safetensors.torch import save_file
 from torch import nn
 
+from dakit.errors import DakitError
+from dakit.interfaces import File, Prediction
 from dakit_builtins.torchvision_classifier import TorchvisionClassifier
 
 SMALLEST = {"alexnet": 63, "vgg19": 32}
@@ -26,9 +26,7 @@ def images() -> torch.Tensor:
     return torch.rand(2, 3, 64, 70, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_one_forward_gives_torchvisions_logits_and_maps(
-    network: TorchvisionClassifier, images: torch.Tensor
-) -> None:
+def test_one_forward_gives_torchvisions_logits_and_maps(network: TorchvisionClassifier, images: torch.Tensor) -> None:
     before_pools: list[torch.Tensor] = []
     hooks = [
         layer.register_forward_pre_hook(lambda _, inputs: before_pools.append(inputs[0].clone()))

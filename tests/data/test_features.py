@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from dakit.data.features import feature_chunks, fit_pca, gather, nearest, nearest_with_reuse
-from dakit.data.sets import TensorImages
-from dakit.errors import DakitError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+
+from dakit.data.features import feature_chunks, fit_pca, gather, nearest, nearest_with_reuse
+from dakit.data.sets import TensorImages
+from dakit.errors import DakitError
 
 CPU = torch.device("cpu")
 
@@ -26,9 +27,7 @@ def all_distances(anchors, pool):
 
 def greedy(distances, t, r):
     """Every pair in the order of (distance, anchor, index), on the whole matrix."""
-    pairs = sorted(
-        (distances[a, n], a, n) for a in range(distances.shape[0]) for n in range(distances.shape[1])
-    )
+    pairs = sorted((distances[a, n], a, n) for a in range(distances.shape[0]) for n in range(distances.shape[1]))
     rows, used = [[] for _ in distances], [0] * distances.shape[1]
     for distance, a, n in pairs:
         if np.isfinite(distance) and len(rows[a]) < t and used[n] < r:
@@ -155,9 +154,7 @@ def test_reuse_is_greedy_on_the_full_matrix(t, r, spread):
     pool, anchors = torch.randn(90, 4, generator=generator), spread * torch.randn(12, 4, generator=generator)
     full = all_distances(anchors, pool)
     for size in (1, 11, 90):
-        indices, distances = nearest_with_reuse(
-            pool.split(size), anchors, t, max_reuse=r, **one_group(pool, anchors)
-        )
+        indices, distances = nearest_with_reuse(pool.split(size), anchors, t, max_reuse=r, **one_group(pool, anchors))
         assert indices.tolist() == greedy(full, t, r)
         np.testing.assert_allclose(distances, np.take_along_axis(full, indices.numpy(), 1), rtol=1e-4)
 

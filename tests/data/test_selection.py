@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+
 from dakit.data.selection import check_request, selection_report
 from dakit.data.sets import TensorImages, Unlabelled
 from dakit.errors import DakitError
