@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -584,7 +585,7 @@ def stage_outputs(factory: Any) -> dict[str, Any]:
 def describe_parameters(factory: Any, given: int) -> list[tuple[str, str, str]]:
     """(name, type, default) of every parameter, for people."""
     model = schema(factory, given, "component")
-    hints = typing.get_type_hints(factory.__init__ if isinstance(factory, type) else factory)
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     return [
         (name, _show(union_members(hints.get(name, Any))), "needed" if f.is_required() else repr(f.default))
         for name, f in model.model_fields.items()
@@ -594,6 +595,6 @@ def describe_parameters(factory: Any, given: int) -> list[tuple[str, str, str]]:
 def _show(types: Sequence[Any]) -> str:
     return " or ".join(
         "nothing" if t is type(None) else getattr(t, "__name__", str(t)) if not typing.get_args(t)
-        else str(t).replace("dakit.interfaces.", "").replace("typing.", "")
+        else re.sub(r"(dakit\.interfaces|dakit\.data\.augment|typing|collections\.abc)\.", "", str(t))
         for t in types
     )  # fmt: skip
