@@ -78,7 +78,7 @@ class Store:
     """The results in one folder."""
 
     def __init__(self, root: Path, registry: Registry) -> None:
-        self.root = root
+        self.root = root.resolve()  # a memory map knows its file by the absolute path
         self.registry = registry
 
     def folder(self, stage: str, key: str) -> Path:

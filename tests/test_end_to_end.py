@@ -99,13 +99,15 @@ def test_smoke_profile_runs_every_row_and_a_second_run_does_no_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DAKIT_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)  # the default folder of results is a relative one
     recipe = dakit.load_recipe("cycleat_sfew", profile="smoke")
     rows = list(recipe.plans)
-    outcome = run(recipe, rows=rows, out=tmp_path)
+    outcome = run(recipe, rows=rows)
+    assert outcome.folder == Path("runs/cycleat_sfew-smoke")
     assert "wiring only" in recipe.title
     assert set(outcome.summaries) == set(rows)
-    assert {state for _, state in plan(recipe, rows=rows, out=tmp_path)} == {"cached"}
-    assert run(recipe, rows=rows, out=tmp_path).made == 0
+    assert {state for _, state in plan(recipe, rows=rows)} == {"cached"}
+    assert run(recipe, rows=rows).made == 0
 
 
 def test_without_data_one_message_says_all_that_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
