@@ -70,6 +70,19 @@ def test_recipe_runs_on_published_layouts(
     assert results_json(recipe, again)["rows"] == results_json(recipe, outcome)["rows"]
 
 
+def test_recipe_runs_with_its_own_networks_when_only_sizes_are_set(
+    trees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAKIT_DATA", str(trees))
+    sizes = ["data.size=64", "generator.blocks=1", "generator.width=4", "discriminator.width=4"]
+    sizes += ["nearest.perplexity=5", "nearest.neighbours=2"]
+    sizes += [f"{stage}.steps=1" for stage in ("pretrain", "pretrain_shallow", "stage_1", "stage_2", "adapt")]
+    sizes += [f"{stage}.batch_size=4" for stage in ("pretrain", "pretrain_shallow", "adapt")]
+    outcome = run(dakit.load_recipe("cycleat_sfew", overrides=sizes), rows=["cycleat"], out=tmp_path, fold=0)
+    assert outcome.summaries["cycleat"].images == 21  # Set 1, tested; Set 2 was trained on
+    assert outcome.made == 9
+
+
 def test_source_classifiers_run_on_published_layouts(
     trees: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
