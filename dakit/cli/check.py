@@ -1,0 +1,31 @@
+"""``dakit check``."""
+
+from __future__ import annotations
+
+import typer
+
+from dakit.cli.common import PluginFiles, Profile, RecipeArgument, Settings, load
+
+
+def check(
+    recipe: RecipeArgument,
+    profile: Profile = None,
+    set_: Settings = None,
+    plugin: PluginFiles = None,
+) -> None:
+    """Check a recipe, with all its variants and profiles, and the data where it is there."""
+    from dakit import pipeline
+    from dakit.errors import RecipeError
+
+    loaded = load(recipe, profile, set_, plugin)
+    problems: dict[str, None] = {}
+    for name in loaded.profiles if profile is None else ():
+        try:
+            load(recipe, name, set_, plugin)
+        except RecipeError as error:
+            problems |= {f"(profile {name}) {problem}": None for problem in error.problems}
+    if problems:
+        raise RecipeError(problems)
+    data = pipeline.check_data(loaded)
+    typer.echo(f"{loaded.file}: good; rows: {', '.join(loaded.plans)}; profiles: {', '.join(loaded.profiles)}")
+    typer.echo(data)

@@ -1,0 +1,71 @@
+"""``dakit run``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from dakit.cli.common import (
+    AllVariants,
+    Fold,
+    Json,
+    Out,
+    PluginFiles,
+    Profile,
+    RecipeArgument,
+    Settings,
+    Until,
+    Variants,
+    chosen_rows,
+    load,
+    terminal,
+)
+
+
+def run(
+    recipe: RecipeArgument,
+    variant: Variants = None,
+    all_variants: AllVariants = False,
+    profile: Profile = None,
+    set_: Settings = None,
+    until: Until = None,
+    fold: Fold = None,
+    fresh: Annotated[
+        list[str] | None, typer.Option("--fresh", metavar="STAGE", help="Make this stage anew; repeatable.")
+    ] = None,
+    out: Out = None,
+    plugin: PluginFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Run a recipe: every stage that is not there yet, then the table."""
+    from dakit import pipeline
+    from dakit.progress import TerminalProgress
+
+    loaded = load(recipe, profile, set_, plugin)
+    console = terminal(stderr=as_json)
+    outcome = pipeline.run(
+        loaded,
+        rows=chosen_rows(loaded, variant, all_variants),
+        out=out,
+        until=until,
+        fold=fold,
+        fresh=fresh or (),
+        observers=[TerminalProgress(console)],
+    )
+    if as_json:
+        typer.echo(json.dumps(pipeline.results_json(loaded, outcome), indent=1))
+        return
+    if outcome.made == 0:
+        console.print(f"nothing to do: all {outcome.reused} stage results were already made")
+    else:
+        console.print(f"made {outcome.made} stage results, reused {outcome.reused}")
+    if outcome.summaries:
+        from dakit.report.tables import ladder
+
+        console.print(ladder(outcome.summaries, loaded.published, loaded.title))
+        missing = [row for row in loaded.plans if row not in outcome.summaries]
+        if missing:
+            console.print(f"rows not run: {', '.join(missing)} (--all-variants, or --variant NAME)")
+        console.print(f"table, JSON and pictures: {outcome.folder}")
