@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from dakit.errors import RecipeError as RecipeError
     from dakit.pipeline import run as run
     from dakit.recipe import load_recipe as load_recipe
+    from dakit.runs import open_run as open_run
 
 __version__ = "0.1.0"
-__all__ = ["DakitError", "RecipeError", "hookimpl", "load_recipe", "run"]
+__all__ = ["DakitError", "RecipeError", "hookimpl", "load_recipe", "open_run", "run"]
 
 # torch costs seconds to import; `dakit --help` and a plugin's own import must not pay for it.
 _LAZY = {
     "DakitError": "dakit.errors",
     "RecipeError": "dakit.errors",
     "load_recipe": "dakit.recipe",
+    "open_run": "dakit.runs",
     "run": "dakit.pipeline",
 }
 

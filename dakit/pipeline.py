@@ -21,6 +21,7 @@ from dakit.files import write_json, write_text
 from dakit.interfaces import Context, File, Folder, ImageSet, Observer
 from dakit.metrics import Round, Summary, summarise
 from dakit.recipe import DataPlan, Plan, Recipe, StagePlan, load_recipe, stage_outputs
+from dakit.runs import INDEX
 from dakit.store import Result, Store, digest
 
 
@@ -92,7 +93,7 @@ def run(
     forget = {(step.stage.name, step.key) for step in steps if step.stage.name in set(fresh)}
     for name, key in forget:
         session.store.discard(name, key)
-    session.prepare(chosen)
+    session.prepare(chosen, steps)
     done: dict[str, None] = {}
     made = 0
     total = len({step.key for step in steps})
@@ -299,8 +300,8 @@ class _Session:
         return self._sets[key]  # type: ignore[return-value]
 
     # ---------------------------------------------------------------------------------- results
-    def prepare(self, rows: Sequence[str]) -> None:
-        """Make the folder and say what is about to be run."""
+    def prepare(self, rows: Sequence[str], steps: Sequence[Step]) -> None:
+        """Make the folder and say what is about to be run, and where each result will be."""
         try:
             self.store.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -322,6 +323,41 @@ class _Session:
                 "machine": {"python": sys.version, "platform": platform.platform(), "cpus": os.cpu_count()},
             },
         )
+        index = {"rows": {row: self._row(row) for row in rows}, "steps": [self._entry(step) for step in steps]}
+        write_json(self.folder / INDEX, index)
+
+    def _row(self, row: str) -> dict[str, Any]:
+        """What :class:`~dakit.runs.RunRow` tells of a row."""
+        plan = self.recipe.plan(row)
+        first = next(iter(plan.data.values()))
+        data = {}
+        for role, of in plan.data.items():
+            images = self.set(of)
+            data[role] = {
+                "use": of.spec.name,
+                "params": dict(of.spec.params),
+                "split": of.split and asdict(of.split),
+                "unlabelled": of.unlabelled,
+                "images": len(images),
+                "fit": getattr(getattr(images, "base", images), "fit", None),
+            }
+        return {"final": plan.stages[-1].name, "size": first.size, "classes": first.classes, "data": data}
+
+    def _entry(self, step: Step) -> dict[str, Any]:
+        """What :class:`~dakit.runs.RunStep` tells of a step."""
+        references = step.stage.inputs
+        roles = self.recipe.plan(step.row).data
+        return {
+            "row": step.row,
+            "seed": step.seed,
+            "fold": step.fold,
+            "stage": step.stage.name,
+            "do": step.stage.spec.name,
+            "folder": str(self.store.folder(step.stage.name, step.key).relative_to(self.store.root.parent)),
+            "inputs": {name: str(reference) for name, reference in references.items()},
+            "images": {n: len(step.inputs[n]()) for n, reference in references.items() if reference.producer in roles},
+            "outputs": list(stage_outputs(step.stage.spec.factory)),
+        }
 
     def make(self, step: Step, place: str) -> None:
         """Run one stage; ``place`` is its number among all, for people."""

@@ -53,8 +53,15 @@ class Result:
 
     @property
     def marker(self) -> dict[str, Any]:
-        """What was recorded when it was completed: files with checksums, outputs, seconds, notes, facts."""
-        return dict(json.loads((self.folder / MARKER).read_text(encoding="utf-8")))
+        """What was recorded when it was completed: files with checksums, outputs, seconds, notes, facts.
+
+        Raises:
+            DakitError: it is damaged.
+        """
+        try:
+            return dict(json.loads((self.folder / MARKER).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise DakitError(f"{self.folder / MARKER}: cannot be read: {error}") from error
 
     def output(self, name: str) -> Any:
         """One output.
