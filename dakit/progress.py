@@ -34,7 +34,7 @@ class TerminalProgress:
 
     def stage_started(self, title: str, steps: int | None) -> None:
         """Open the stage's line."""
-        self._close()
+        self.close()
         self._title = title
         if not self.console.is_terminal:
             return
@@ -60,10 +60,11 @@ class TerminalProgress:
 
     def stage_finished(self, title: str, seconds: float) -> None:
         """Close the line."""
-        self._close()
+        self.close()
         self.console.print(f"{escape(title)}: {escape(self._title)}, {seconds:.1f} s")
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Take the open line away, without a word."""
         if self._progress is not None:
             self._progress.stop()
         self._progress = self._task = None

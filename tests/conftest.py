@@ -43,3 +43,66 @@ def registry() -> Registry:
 def toys() -> Path:
     """A plugin file with tiny components, see there."""
     return Path(__file__).parent / "toys.py"
+
+
+FACES = """\
+recipe: faces
+method: cycle
+rows: [s2t, cycle]
+engine: {device: cpu}
+data:
+  size: 16
+  classes: [AN, DI, FE, HA, NE, SA, SU]
+  source: {use: image_folder, root: ROOT/source, fit: squash}
+  auxiliary: {use: web_faces, root: [ROOT/web]}
+  target: {use: image_folder, root: ROOT/target, split: {folds: 2}}
+components:
+  network: {use: resnet_cifar, depth: 8, width: 4}
+  generator: {use: resnet_generator, blocks: 1, width: 4}
+  discriminator: {use: patchgan, width: 4, layers: 1}
+stages:
+  pretrain: {do: train_classifier, train: source.all, classifier: network, steps: 4, batch_size: 16, lr: 0.01}
+  translate:
+    do: train_translator
+    source: source.all
+    target: auxiliary.all
+    generator: generator
+    discriminator: discriminator
+    steps: 2
+    batch_size: 4
+  synthesise: {do: synthesise, images: source.all, translator: translate.translator}
+  adapt:
+    do: train_classifier
+    train: target.train
+    extra: synthesise.images
+    init: pretrain.model
+    classifier: network
+    steps: 4
+    batch_size: 16
+    lr: 0.01
+  evaluate: {do: evaluate, model: adapt.model, test: target.test}
+variants:
+  s2t: {evaluate.model: pretrain.model}
+"""
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small image files in ``source``, ``web`` and ``target``, and a finished ``run`` on them; not to be changed."""
+    from dakit.pipeline import run
+    from dakit.recipe import load_recipe
+    from layouts import EXPRESSIONS, picture
+
+    root = tmp_path_factory.mktemp("faces")
+    for name in EXPRESSIONS:
+        for domain in ("source", "target"):
+            (root / domain / name).mkdir(parents=True)
+            for i in range(4):
+                face = picture(name, f"{domain}{i}", 20, wild=domain == "target")
+                face.resize((24, 20)).save(root / domain / name / f"{i}.png")
+    (root / "web").mkdir()
+    for i in range(6):
+        picture(None, f"web{i}", 20, wild=True).save(root / "web" / f"{i}.jpg")
+    (root / "faces.yaml").write_text(FACES.replace("ROOT", str(root)))
+    run(load_recipe(root / "faces.yaml"), out=root / "run")
+    return root

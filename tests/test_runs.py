@@ -122,7 +122,8 @@ def test_a_file_is_read_as_the_data_was(tmp_path: Path, toys: Path) -> None:
     model = open_run(tmp_path / "out", plugins=[toys]).classifier("s2t", 0, 0)
     assert model.fit == "squash"
     path = tmp_path / "faces" / "dark" / "0.png"
-    squashed = Image.open(path).resize((4, 4), Image.Resampling.BILINEAR)
+    with Image.open(path) as image:
+        squashed = image.resize((4, 4), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(model.read(path).permute(1, 2, 0).numpy(), np.asarray(squashed))
 
 

@@ -13,7 +13,9 @@ from dakit.errors import DakitError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dakit.interfaces import Engine
     from dakit.recipe import Recipe
+    from dakit.runs import Run
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe's name.")]
 Profile = Annotated[str | None, typer.Option("--profile", metavar="P", help="A set of overrides, such as demo.")]
@@ -24,6 +26,14 @@ AllVariants = Annotated[bool, typer.Option("--all-variants", help="Every row of 
 Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
 Fold = Annotated[int | None, typer.Option("--fold", metavar="K", help="Only fold K, from 0.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of results.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/cycleat_sfew-demo.")]
+Images = Annotated[list[str], typer.Argument(metavar="IMAGES...", help="Files, folders or 'patterns*.png'.")]
+Row = Annotated[str | None, typer.Option("--row", metavar="V", help="Row of the table; else the recipe's method.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Of the round; else the first.")]
+OfFold = Annotated[int | None, typer.Option("--fold", metavar="K", help="Of the round; else the first.")]
+Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per forward pass.")]
+Device = Annotated[str, typer.Option("--device", metavar="D", help="auto (a GPU where there is one), cpu, cuda, mps.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines on standard output.")]
 
 
@@ -39,6 +49,41 @@ def chosen_rows(recipe: Recipe, variants: list[str] | None, everything: bool) ->
     if variants and everything:
         raise DakitError("--variant and --all-variants exclude each other")
     return list(recipe.plans) if everything else list(variants or recipe.rows)
+
+
+def chosen_rounds(run: Run, row: str | None, seed: int | None, fold: int | None) -> list[tuple[str, int, int]]:
+    """The rounds (row, seed, fold) of a run that the arguments leave to choose from; there is at least one."""
+    row = row or run.method
+    every = run.rounds_of(row)
+    found = [(row, s, f) for s, f in every if seed in (None, s) and fold in (None, f)]
+    if not found:
+        asked = " ".join(f"--{name} {n}" for name, n in (("seed", seed), ("fold", fold)) if n is not None)
+        there = ", ".join(f"seed {s} fold {f}" for s, f in every)
+        raise DakitError(f"{asked}: {row} was not run with that; there are: {there}")
+    return found
+
+
+def chosen_engine(run: Run, device: str) -> Engine:
+    """The run's engine on another device; fp16, which a CPU does not have, becomes fp32 there."""
+    from dataclasses import replace
+
+    import torch
+
+    from dakit.errors import did_you_mean
+
+    known = ("auto", "cpu", "cuda", "mps")
+    if device not in known:
+        raise DakitError(f"--device {device}: there is no such device{did_you_mean(device, known)}")
+    engine = replace(run.engine, device=device)  # type: ignore[arg-type]
+    if engine.precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
+        typer.echo("computed in fp32: the run's fp16 needs a GPU", err=True)
+        return replace(engine, precision="fp32")
+    return engine
+
+
+def shown(path: Path | str) -> str:
+    """A path as text that can be written as UTF-8, whatever bytes its name has."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def terminal(stderr: bool = False) -> Console:

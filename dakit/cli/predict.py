@@ -1,0 +1,125 @@
+"""``dakit predict``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dakit.cli.common import (
+    Batch,
+    Device,
+    Images,
+    Json,
+    OfFold,
+    Overwrite,
+    PluginFiles,
+    Row,
+    RunArgument,
+    Seed,
+    chosen_engine,
+    chosen_rounds,
+    shown,
+    table,
+    terminal,
+)
+from dakit.errors import DakitError
+
+if TYPE_CHECKING:
+    from dakit.inference import Predicted
+
+
+def predict(
+    run: RunArgument,
+    images: Images,
+    row: Row = None,
+    seed: Seed = None,
+    fold: OfFold = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Mean probability over all rounds of the row that fit --seed and --fold.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write every probability to FILE.")] = None,
+    overwrite: Overwrite = False,
+    batch: Batch = 64,
+    device: Device = "auto",
+    plugin: PluginFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Classify images with a run's classifier, read as `evaluate` reads its own.
+
+    Exit code: 0; 1 where some image could not be read (it stands in the result, with the reason); 2 a mistake.
+    """
+    from dakit.inference import classify, find_images
+    from dakit.progress import TerminalProgress
+    from dakit.runs import open_run
+
+    if csv is not None and csv.exists() and not overwrite:
+        raise DakitError(f"--csv {csv}: is there already; nothing was written (--overwrite replaces it)")
+    if csv is not None and not csv.parent.is_dir():
+        raise DakitError(f"--csv {csv}: there is no folder {csv.parent}")
+    opened = open_run(run, plugins=plugin or ())
+    engine = chosen_engine(opened, device)
+    rounds = chosen_rounds(opened, row, seed, fold)
+    used = rounds if ensemble else rounds[:1]
+    files = list(find_images(images))
+    models = [opened.classifier(*one) for one in used]
+    console = terminal(stderr=True)
+    progress = TerminalProgress(console)
+    said = classify(models, files, engine=engine, batch_size=batch, observers=[progress])
+    progress.close()
+    classes = models[0].classes
+    failed = [one for one in said if one.error]
+    if as_json:
+        about = {"row": used[0][0], "rounds": [{"seed": s, "fold": f} for _, s, f in used], "classes": classes}
+        typer.echo(json.dumps({**about, "images": [_plain(one, classes) for one in said]}, indent=1))
+    elif csv is None:
+        table(["image", "prediction", "probability", "next"], [_cells(one, classes) for one in said])
+    if csv is not None:
+        _write_csv(csv, said, classes)
+    who = f"{used[0][0]}, {', '.join(f'seed {s} fold {f}' for _, s, f in used)}"
+    others = f" (of {len(rounds)}: --seed, --fold, --ensemble)" if len(rounds) > len(used) else ""
+    where = f", in {csv}" if csv else ""
+    typer.echo(f"{len(said) - len(failed)} of {len(said)} images classified by {who}{others}{where}", err=True)
+    if len(used) > 1:
+        typer.echo("the run's numbers are those of single classifiers; none was measured for their mean", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _best(one: Predicted, classes: tuple[str, ...]) -> list[tuple[str, float]]:
+    return sorted(zip(classes, one.probabilities, strict=True), key=lambda pair: -pair[1])
+
+
+def _plain(one: Predicted, classes: tuple[str, ...]) -> dict[str, object]:
+    if one.error:
+        return {"path": shown(one.path), "error": one.error}
+    name, probability = _best(one, classes)[0]
+    each = dict(zip(classes, one.probabilities, strict=True))
+    return {"path": shown(one.path), "prediction": name, "probability": probability, "probabilities": each}
+
+
+def _cells(one: Predicted, classes: tuple[str, ...]) -> list[str]:
+    if one.error:
+        return [shown(one.path), "-", "-", one.error]
+    (name, first), *others = _best(one, classes)
+    return [shown(one.path), name, f"{first:.3f}", ", ".join(f"{other} {p:.3f}" for other, p in others[:2])]
+
+
+def _write_csv(path: Path, said: list[Predicted], classes: tuple[str, ...]) -> None:
+    """A row per image: path, prediction, probability, every class's probability, error."""
+    import csv
+
+    from dakit.files import written
+
+    try:
+        with written(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "prediction", "probability", *(f"p({name})" for name in classes), "error"])
+            for one in said:
+                best = _best(one, classes)[0] if not one.error else ("", "")
+                numbers = one.probabilities or [""] * len(classes)
+                writer.writerow([shown(one.path), *best, *numbers, one.error])
+    except OSError as error:
+        raise DakitError(f"--csv {path}: cannot be written: {error.strerror}") from error
