@@ -304,6 +304,7 @@ class Context:
         engine: how to compute.
         observers: told of steps and messages.
         notes: what the user must know about the result; kept and printed.
+        warnings: why the result may be worth little; kept and printed.
         facts: plain JSON values kept with the result, such as the label agreement by class.
     """
 
@@ -312,6 +313,7 @@ class Context:
     engine: Engine = field(default_factory=Engine)
     observers: tuple[Observer, ...] = ()
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def note(self, text: str) -> None:
@@ -319,3 +321,9 @@ class Context:
         self.notes.append(text)
         for observer in self.observers:
             observer.message(text)
+
+    def warn(self, text: str) -> None:
+        """Keep a doubt about the result with it and show it."""
+        self.warnings.append(text)
+        for observer in self.observers:
+            observer.message(f"warning: {text}")

@@ -49,6 +49,7 @@ class Outcome:
         reused: and how many were there already.
         folder: where tables and pictures are.
         notes: what stages wanted the user to know, with row, seed and fold.
+        warnings: why results may be worth little, with row, seed and fold.
     """
 
     summaries: Mapping[str, Summary]
@@ -57,6 +58,7 @@ class Outcome:
     reused: int
     folder: Path
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def run(
@@ -97,20 +99,24 @@ def run(
     done: dict[str, None] = {}
     made = 0
     total = len({step.key for step in steps})
-    notes: dict[str, None] = {}
+    notes: list[str] = []
+    warnings: list[str] = []
     rounds: dict[str, list[Round]] = {row: [] for row in chosen}
     for step in steps:
-        if step.key not in done and not session.store.has(step.stage.name, step.key):
+        first = step.key not in done  # a result that rows and folds share is made, and its notes are told, once
+        if first and not session.store.has(step.stage.name, step.key):
             session.make(step, f"{len(done) + 1}/{total}")
             made += 1
         done[step.key] = None
         result = session.result(step)
-        for note in result.marker["notes"]:
-            notes[f"{_where(step)}: {note}"] = None
+        if first:
+            notes += [f"{_where(step)}: {note}" for note in result.marker["notes"]]
+            # dakit 0.1.0 kept no warnings
+            warnings += [f"{_where(step)}: {text}" for text in result.marker.get("warnings", ())]
         if step.stage.spec.name == "evaluate" and step.stage.name == recipe.plan(step.row).stages[-1].name:
             rounds[step.row].append(Round(step.seed, step.fold, result.output("evaluation")))
     summaries = {row: summarise(parts) for row, parts in rounds.items() if parts}
-    outcome = Outcome(summaries, rounds, made, len(done) - made, folder, tuple(notes))
+    outcome = Outcome(summaries, rounds, made, len(done) - made, folder, tuple(notes), tuple(warnings))
     if summaries:
         _write_results(recipe, outcome, steps, session)
     return outcome
@@ -366,11 +372,12 @@ class _Session:
         seed = derive_seed(step.seed, step.stage.name)
         started = time.monotonic()
 
-        def work(folder: Path) -> tuple[Any, list[str], dict[str, Any]]:
+        def work(folder: Path) -> tuple[Any, dict[str, Any]]:
             ctx = Context(folder, seed, self.recipe.engine, self.observers)
             seed_everything(seed)
             given = {name: get() for name, get in step.inputs.items()}
-            return step.stage.spec.build().run(ctx, **given), ctx.notes, ctx.facts
+            outputs = step.stage.spec.build().run(ctx, **given)
+            return outputs, {"notes": ctx.notes, "warnings": ctx.warnings, "facts": ctx.facts}
 
         try:
             self.store.make(step.stage.name, step.key, step.made_of, step.inputs, work)
@@ -469,6 +476,7 @@ def results_json(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
         "profile": recipe.profile,
         "rows": to_json(outcome.summaries, recipe.published),
         "notes": list(outcome.notes),
+        "warnings": list(outcome.warnings),
         "made": outcome.made,
         "reused": outcome.reused,
         "folder": str(outcome.folder),

@@ -56,7 +56,7 @@ class TerminalProgress:
 
     def message(self, text: str) -> None:
         """Print a remark above the bar."""
-        self.console.print(f"    {escape(text)}")
+        self.console.print(f"    {escape(text)}", style="yellow" if text.startswith("warning: ") else None)
 
     def stage_finished(self, title: str, seconds: float) -> None:
         """Close the line."""

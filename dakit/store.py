@@ -53,7 +53,7 @@ class Result:
 
     @property
     def marker(self) -> dict[str, Any]:
-        """What was recorded when it was completed: files with checksums, outputs, seconds, notes, facts.
+        """What was recorded when it was completed: files with checksums, outputs, seconds, notes, warnings, facts.
 
         Raises:
             DakitError: it is damaged.
@@ -115,18 +115,18 @@ class Store:
         key: str,
         recipe: Mapping[str, Any],
         inputs: Mapping[str, Callable[[], Any]],
-        work: Callable[[Path], tuple[Any, list[str], dict[str, Any]]],
+        work: Callable[[Path], tuple[Any, dict[str, Any]]],
     ) -> Result:
         """Run ``work`` in the stage's own folder and complete its result.
 
         ``recipe`` is what the key was made of and is kept beside the result; ``work`` is given the folder and
-        returns (outputs, notes, facts).
+        returns (outputs, what else the marker keeps, such as notes and facts).
         """
         part = self.part(stage, key)
         part.mkdir(parents=True, exist_ok=True)
         write_json(part / "key.json", dict(recipe))
         started = time.monotonic()
-        outputs, notes, facts = work(part)
+        outputs, about = work(part)
         kinds = {name: _save(part, name, value, inputs) for name, value in outputs._asdict().items()}
         for leftover in part.glob(f"{_CHECKPOINT}*"):
             leftover.unlink()
@@ -137,9 +137,8 @@ class Store:
         }
         write_json(
             part / MARKER,
-            {"outputs": kinds, "files": files, "notes": notes, "facts": facts, "key": key,
-             "seconds": round(time.monotonic() - started, 3)},
-        )  # fmt: skip
+            {"outputs": kinds, "files": files, **about, "key": key, "seconds": round(time.monotonic() - started, 3)},
+        )
         folder = self.folder(stage, key)
         shutil.rmtree(folder, ignore_errors=True)  # what lost its marker
         os.replace(part, folder)

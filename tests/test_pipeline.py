@@ -347,6 +347,27 @@ def test_a_fault_in_a_stage_says_where_and_keeps_what_was_made(load, known, tmp_
     assert (outcome.made, outcome.reused) == (2, 1)
 
 
+def test_warnings_are_kept_and_told_by_every_later_run(load, known, tmp_path, monkeypatch):
+    stage = known.find("stage", "toy_train").factory
+    run = stage.run
+
+    @wraps(run)
+    def doubts(self, ctx, **inputs):
+        ctx.warn("the loss is strange")
+        return run(self, ctx, **inputs)
+
+    monkeypatch.setattr(stage, "run", doubts)
+    watch = Watch()
+    first = pipeline.run(load(), rows=["s2t"], out=tmp_path, observers=[watch])
+    assert first.warnings == ("pretrain (for s2t, seed 0, fold 0): the loss is strange",)
+    assert "warning: the loss is strange" in watch.messages
+    assert not set(first.warnings) & set(first.notes)
+    monkeypatch.undo()
+    again = pipeline.run(load(), rows=["s2t"], out=tmp_path)
+    assert (again.made, again.warnings) == (0, first.warnings)
+    assert json.loads((tmp_path / "results.json").read_text())["warnings"] == list(first.warnings)
+
+
 def test_a_folder_that_cannot_be_written(load, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DakitError, match=r"--out .*file: cannot be written"):

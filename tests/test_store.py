@@ -39,7 +39,7 @@ def store(tmp_path, registry):
 def put(store, value, *, stage="stage", recipe=None, inputs=None, key=None):
     recipe = recipe or {"params": {"steps": 1}, "inputs": {}}
     outputs = value if isinstance(value, tuple) and hasattr(value, "_asdict") else Outputs(value)
-    return store.make(stage, key or digest(recipe), recipe, inputs or {}, lambda folder: (outputs, [], {}))
+    return store.make(stage, key or digest(recipe), recipe, inputs or {}, lambda folder: (outputs, {}))
 
 
 def model(registry) -> Trained[Classifier]:
@@ -66,7 +66,7 @@ def test_the_marker_is_what_completes_a_result_and_is_written_last(store, regist
         seen["during"] = (store.has("stage", key), (folder / MARKER).exists(), (folder / "key.json").exists())
         (folder / "checkpoint.safetensors").write_bytes(b"")
         (folder / "picture.png").write_bytes(b"picture")
-        return Outputs(images()), ["a note"], {"fact": 1}
+        return Outputs(images()), {"notes": ["a note"], "facts": {"fact": 1}}
 
     result = store.make("stage", key, {"params": {}}, {}, work)
     assert seen["folder"] == store.part("stage", key)
@@ -99,7 +99,7 @@ def test_a_crash_leaves_no_marker_and_the_next_goes_on_in_the_same_folder(store)
 
     def go_on(folder):
         found.append((folder / "checkpoint.safetensors").read_bytes())
-        return Outputs(images()), [], {}
+        return Outputs(images()), {}
 
     result = store.make("stage", key, {"params": {}}, {}, go_on)
     assert found == [b"half"]
@@ -142,7 +142,7 @@ def test_a_memory_map_in_the_folder_is_not_written_again(store):
         array[:] = 7
         array.flush()
         written.append((folder / "thing.npy").stat().st_ino)
-        return Outputs(TensorImages(np.load(folder / "thing.npy", mmap_mode="r"), [0, 1], classes=("a", "b"))), [], {}
+        return Outputs(TensorImages(np.load(folder / "thing.npy", mmap_mode="r"), [0, 1], classes=("a", "b"))), {}
 
     result = store.make("stage", digest("x"), {}, {}, work)
     assert (result.folder / "thing.npy").stat().st_ino == written[0]

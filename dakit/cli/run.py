@@ -61,6 +61,8 @@ def run(
         console.print(f"nothing to do: all {outcome.reused} stage results were already made")
     else:
         console.print(f"made {outcome.made} stage results, reused {outcome.reused}")
+    for text in outcome.warnings:
+        console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
     if outcome.summaries:
         from dakit.report.tables import ladder
 
