@@ -1,4 +1,4 @@
-"""Writing that is never seen half done: a temporary file, flush, rename."""
+"""Writing that is never seen half done: a temporary file, flush to the disk, rename."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from pathlib import Path
 from typing import Any
 
 
+def to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of files, would survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it there when the block ends well, remove it when not."""
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
+        to_disk(part)
         os.replace(part, path)
+        to_disk(path.parent)
     finally:
         part.unlink(missing_ok=True)
 

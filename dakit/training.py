@@ -19,19 +19,20 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dakit.errors import DakitError
 from dakit.files import write_json, written
 from dakit.interfaces import Context, Engine, Trained
+from dakit.stopping import asked_to_stop, stepping, stop_if_asked
 
 History = dict[str, list[float]]
 
 
 class NonFiniteLoss(DakitError):
-    """A loss became NaN or infinite; the networks still hold the weights from before that step."""
+    """A loss became NaN or infinite. What went before is in the last checkpoint, which this step never reaches."""
 
 
 class Stateful(Protocol):
@@ -114,6 +115,7 @@ class Trainer:
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         self.accelerator.backward(total / self.ctx.engine.accumulate)
 
+    @stepping()
     def fit(
         self,
         *,
@@ -145,7 +147,8 @@ class Trainer:
             Every logged value, averaged over about ``steps`` / 200 steps each, and "step".
 
         Raises:
-            NonFiniteLoss: the last good state is kept as a checkpoint.
+            NonFiniteLoss: the last checkpoint stays as it is.
+            Stopped: by a signal, after a checkpoint.
         """
         ctx, engine = self.ctx, self.ctx.engine
         prepared = {name: self.accelerator.prepare_optimizer(o) for name, o in optimisers.items()}
@@ -162,26 +165,30 @@ class Trainer:
             stateful["scaler"] = self.accelerator.scaler
         checkpoint = ctx.folder / "checkpoint.safetensors"
         history: History = {}
-        done = 0
-        if checkpoint.is_file():
+        log_every = max(1, steps // 200)
+        window: dict[str, float] = {}  # sums since the last line of the history
+        done = count = 0
+        found = checkpoint.is_file()
+        if found:
             saved = load_state(checkpoint)
             for name, part in stateful.items():
                 part.load_state_dict(saved["parts"][name])
-            done, history = saved["done"], saved["history"]
-            ctx.note(f"{title}: going on from step {done} of {steps}")
+            for optimiser in optimisers.values():
+                _as_laid_out(optimiser)
+            done, history, window, count = (saved[name] for name in ("done", "history", "window", "count"))
         for observer in ctx.observers:
             observer.stage_started(title, steps)
-        if every is not None and done == 0:
+            if found:
+                observer.message(f"going on from step {done} of {steps}")
+        if every is not None and not found:
             every[1](0)
 
         def save() -> None:
             parts = {name: part.state_dict() for name, part in stateful.items()}
-            save_state(checkpoint, {"parts": parts, "done": done, "history": history})
+            logged = {"history": history, "window": window, "count": count}
+            save_state(checkpoint, {"parts": parts, "done": done, **logged})
 
-        log_every = max(1, steps // 200)
-        window: dict[str, float] = {}
-        count = 0
-        saved_at, saved_step = time.monotonic(), done
+        step_done = checkpoints(engine, done, save)
         while done < steps:
             values: dict[str, float] = {}
             try:
@@ -191,13 +198,10 @@ class Trainer:
                     for name, loss in step(n).items():
                         values[name] = values.get(name, 0.0) + float(loss.detach()) / engine.accumulate
             except NonFiniteLoss as error:
-                for optimiser in prepared.values():
-                    optimiser.zero_grad()
-                save()
+                kept = f"the last checkpoint is {checkpoint}" if checkpoint.is_file() else "there is no checkpoint yet"
                 raise NonFiniteLoss(
-                    f"{title}: a loss is not finite in step {done + 1} of {steps} ({error}). The weights from "
-                    f"before this step are kept in {checkpoint}. A lower learning rate, precision: fp32 or "
-                    "smaller loss weights may help"
+                    f"{title}: a loss is not finite in step {done + 1} of {steps} ({error}); {kept}. "
+                    "A lower learning rate, precision: fp32 or smaller loss weights may help"
                 ) from None
             for optimiser in prepared.values():
                 optimiser.step()
@@ -217,13 +221,41 @@ class Trainer:
                 observer.step(done, values)
             if every is not None and (done % every[0] == 0 or done == steps):
                 every[1](done)
-            late = time.monotonic() - saved_at > engine.checkpoint_minutes * 60
-            # Only where the log window is empty, so that a resumed history is the same as an unbroken one.
-            if done < steps and not count and (done - saved_step >= engine.checkpoint_steps or late):
-                save()
-                saved_at, saved_step = time.monotonic(), done
+            step_done(done)
         write_json(ctx.folder / "history.json", history)
         return history
+
+
+def checkpoints(engine: Engine, done: int, save: Callable[[], None]) -> Callable[[int], None]:
+    """A function to be told after every step how many are done; it saves when the engine or a signal says so.
+
+    Args:
+        engine: holds the intervals.
+        done: steps that the last checkpoint holds.
+        save: write a checkpoint of what is done now.
+    """
+    saved_at, saved_step = time.monotonic(), done
+
+    def step_done(done: int) -> None:
+        nonlocal saved_at, saved_step
+        late = time.monotonic() - saved_at > engine.checkpoint_minutes * 60
+        if late or asked_to_stop() or done - saved_step >= engine.checkpoint_steps:
+            save()
+            saved_at, saved_step = time.monotonic(), done
+        stop_if_asked()
+
+    return step_done
+
+
+def _as_laid_out(optimiser: torch.optim.Optimizer) -> None:
+    """Give an optimiser's moments the memory layout of their weights, which a checkpoint does not hold.
+
+    Arithmetic on tensors of two layouts takes another path through torch, with another rounding.
+    """
+    for weight, state in optimiser.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def accelerator(engine: Engine) -> Accelerator:
@@ -272,22 +304,39 @@ def save_state(path: Path, state: Any) -> None:
 
     header = json.dumps(plain(state))
     with written(path) as part:
-        save_file(tensors, part, metadata={"state": header})
+        save_file(tensors, part, metadata={"state": header, "sha256": _content(header, tensors)})
 
 
 def load_state(path: Path) -> Any:
-    """Read what :func:`save_state` wrote."""
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["state"])
+    """Read what :func:`save_state` wrote.
 
-        def restore(value: Mapping[str, Any]) -> Any:
-            ((kind, content),) = value.items()
-            if kind == "tensor":
-                return file.get_tensor(content)
-            if kind == "dict":
-                return {restore(k): restore(v) for k, v in content}
-            if kind in ("list", "tuple"):
-                return (list if kind == "list" else tuple)(restore(v) for v in content)
-            return content
+    Raises:
+        DakitError: the file is not what was written.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise DakitError(f"{path}: is no checkpoint (truncated or altered): {error}") from error
+    if _content(about.get("state", ""), tensors) != about.get("sha256"):
+        raise DakitError(f"{path}: is not what was written (truncated or altered)")
 
-        return restore(header)
+    def restore(value: Mapping[str, Any]) -> Any:
+        ((kind, content),) = value.items()
+        if kind == "tensor":
+            return tensors[content]
+        if kind == "dict":
+            return {restore(k): restore(v) for k, v in content}
+        if kind in ("list", "tuple"):
+            return (list if kind == "list" else tuple)(restore(v) for v in content)
+        return content
+
+    return restore(json.loads(about["state"]))
+
+
+def _content(header: str, tensors: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        found.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import ClassVar, NamedTuple
 
@@ -11,10 +12,11 @@ import torch
 from dakit.data.batches import in_order
 from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
-from dakit.files import write_json
+from dakit.files import to_disk, write_json
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Prediction, Trained, Translator
 from dakit.stages.translator import to_uint8
-from dakit.training import Trainer
+from dakit.stopping import stepping
+from dakit.training import Trainer, checkpoints
 
 
 class Synthesised(NamedTuple):
@@ -62,28 +64,41 @@ class Synthesise:
         critic = None if judge is None else trainer.place(judge.build(), train=False)
         path, progress = ctx.folder / "images.npy", ctx.folder / "checkpoint.json"
         done, read_as = 0, []
-        if progress.is_file() and path.is_file():
+        content = hashlib.sha256()
+        if progress.is_file():
             saved = json.loads(progress.read_text(encoding="utf-8"))
             done, read_as = saved["done"], saved["read_as"]
-            array = np.load(path, mmap_mode="r+")
+            array = np.load(path, mmap_mode="r")
+            content.update(array[:done])
+            if content.hexdigest() != saved["sha256"]:
+                raise DakitError(f"{path}: is not what was written (truncated or altered)")
         else:
             array = np.lib.format.open_memmap(path, "w+", dtype=np.uint8, shape=(len(images), *images[0].image.shape))
         for observer in ctx.observers:
             observer.stage_started(f"translating {len(images)} images", len(images))
-        for number, batch in enumerate(in_order(images, self.batch_size, done)):
-            with torch.no_grad(), trainer.autocast():
-                made = to_uint8(G(trainer.images(batch.images)))
-                array[done : done + len(made)] = made.numpy()
-                if critic is not None:
-                    said: Prediction = critic(trainer.images(made))
-                    read_as += said.logits.argmax(1).tolist()
-            done += len(made)
-            for observer in ctx.observers:
-                observer.step(done, {})
-            if number % 100 == 99:
-                array.flush()
-                write_json(progress, {"done": done, "read_as": read_as})
-        array.flush()
+
+        def save() -> None:
+            file.flush()
+            to_disk(path)
+            write_json(progress, {"done": done, "read_as": read_as, "sha256": content.hexdigest()})
+
+        # Written as a file: a full disk ends a process that writes through a memory map with a bus error.
+        with stepping(), open(path, "r+b") as file:
+            step_done = checkpoints(ctx.engine, 0, save)
+            file.seek(array.offset + array[:done].nbytes)
+            for number, batch in enumerate(in_order(images, self.batch_size, done), 1):
+                with torch.no_grad(), trainer.autocast():
+                    made = to_uint8(G(trainer.images(batch.images)))
+                    if critic is not None:
+                        said: Prediction = critic(trainer.images(made))
+                        read_as += said.logits.argmax(1).tolist()
+                pixels = made.contiguous().numpy().data
+                file.write(pixels)
+                content.update(pixels)
+                done += len(made)
+                for observer in ctx.observers:
+                    observer.step(done, {})
+                step_done(number)
         if critic is not None:
             self._tell_agreement(ctx, images, read_as)
         mapped = np.load(path, mmap_mode="r")

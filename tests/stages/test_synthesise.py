@@ -57,8 +57,15 @@ class Threshold(nn.Module):
 NEGATIVE = Trained(tiny.spec(Negative), {})
 
 
-def run(folder: Path, images: ImageSet, *observers: tiny.Unplug, batch_size: int = 32, **inputs: Any) -> ImageSet:
-    ctx = tiny.context(folder, *observers)
+def run(
+    folder: Path,
+    images: ImageSet,
+    *observers: tiny.Unplug,
+    batch_size: int = 32,
+    checkpoint_steps: int = 1000,
+    **inputs: Any,
+) -> ImageSet:
+    ctx = tiny.context(folder, *observers, checkpoint_steps=checkpoint_steps)
     return Synthesise(batch_size=batch_size).run(ctx, images=images, **{"translator": NEGATIVE, **inputs}).images
 
 
@@ -141,19 +148,30 @@ def test_a_judge_needs_labels(tmp_path: Path) -> None:
 
 
 def test_stopped_and_run_again_gives_the_same(tmp_path: Path) -> None:
-    """With batches of one, what is made is kept after every hundred."""
-    labels = [0, 1] * 125
+    """What was made up to the last checkpoint is not made again."""
+    labels = [0, 1] * 25
     given = tiny.images(labels, size=(2, 2), classes=("a", "b"))
     spec, built = tiny.recorded(Negative)
     inputs = {"translator": Trained(spec, {}), "judge": Trained(tiny.spec(Threshold), {}, ("a", "b")), "batch_size": 1}
     with pytest.raises(tiny.Interruption):
-        run(tmp_path, given, tiny.Unplug(170), **inputs)
+        run(tmp_path, given, tiny.Unplug(34), checkpoint_steps=20, **inputs)
     ctx = tiny.context(tmp_path)
     batch_size = inputs.pop("batch_size")
     resumed = Synthesise(batch_size=batch_size).run(ctx, images=given, **inputs).images
-    assert [G.count for G in built] == [170, 150]
+    assert [G.count for G in built] == [34, 30]
     assert torch.equal(pixels(resumed), 255 - given.images)
     dark = (255 - given.images).double().mean((1, 2, 3)).numpy() < 127.5
     right = np.where(np.asarray(labels) == 0, dark, ~dark)
     found = ctx.facts["label_agreement"]["by_class"]
     assert found == pytest.approx({"a": right[::2].mean(), "b": right[1::2].mean()}, abs=1e-4)
+
+
+def test_what_was_made_is_not_trusted_when_it_was_altered(tmp_path: Path) -> None:
+    given = tiny.images([0] * 9)
+    with pytest.raises(tiny.Interruption):
+        run(tmp_path, given, tiny.Unplug(5), batch_size=1, checkpoint_steps=2)
+    with open(tmp_path / "images.npy", "r+b") as file:
+        file.seek(-np.load(tmp_path / "images.npy").nbytes + 7, 2)
+        file.write(b"?")
+    with pytest.raises(DakitError, match=r"images\.npy: is not what was written"):
+        run(tmp_path, given, batch_size=1)
