@@ -343,8 +343,8 @@ class _Session:
                 "use": of.spec.name,
                 "params": dict(of.spec.params),
                 "split": of.split and asdict(of.split),
-                "unlabelled": of.unlabelled,
                 "images": len(images),
+                "labelled": sum(label >= 0 for label in images.labels),
                 "fit": getattr(getattr(images, "base", images), "fit", None),
             }
         return {"final": plan.stages[-1].name, "size": first.size, "classes": first.classes, "data": data}

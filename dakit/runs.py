@@ -63,16 +63,16 @@ class RunData:
         use: the dataset's name,
         params: and its parameters.
         split: the recipe's, as plain values; None = the whole set is read.
-        unlabelled: whether its labels were hidden.
-        images: how many there are in all.
+        images: how many there are in all,
+        labelled: and how many of them have a label that the run may know.
         fit: how files are brought to the row's size, see :class:`~dakit.data.sets.FileImages`; None = it has no files.
     """
 
     use: str
     params: Mapping[str, Any]
     split: Mapping[str, Any] | None
-    unlabelled: bool
     images: int
+    labelled: int
     fit: Literal["crop", "squash"] | None
 
 

@@ -64,7 +64,7 @@ def test_the_core_knows_no_built_in():
         (("dakit.recipe",), ("dakit.store", "dakit.pipeline", "dakit.cli", "dakit.stages", "dakit.training")),
         (("dakit.store",), ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages")),
         (("dakit.runs",), ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages")),
-        (("dakit.inference",), ("dakit.recipe", "dakit.pipeline", "dakit.cli")),
+        (("dakit.inference", "dakit.export"), ("dakit.recipe", "dakit.pipeline", "dakit.cli")),
         (("dakit.pipeline",), ("dakit.cli", "dakit.stages", "dakit.progress")),
         (
             ("dakit.stages", "dakit.training", "dakit.data", "dakit.metrics", "dakit.report"),

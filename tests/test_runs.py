@@ -48,7 +48,7 @@ def test_what_a_run_was(made: Outcome, toys: Path) -> None:
     assert (row.final, row.size, row.classes) == ("evaluate", 4, None)
     # 5 + 2 + 4 people with an image of each of the two classes.
     assert {role: data.images for role, data in row.data.items()} == {"source": 10, "auxiliary": 4, "target": 8}
-    assert row.data["auxiliary"].unlabelled
+    assert {role: data.labelled for role, data in row.data.items()} == {"source": 10, "auxiliary": 0, "target": 8}
     assert row.data["target"].params == {"people": 4, "shift": 20, "names": None}
     assert list(opened.row("s2t").data) == ["source", "target"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from dakit.cli import check, components, plan, plugins, predict, recipes, run, translate
+from dakit.cli import check, components, export, plan, plugins, predict, recipes, run, translate
 from dakit.errors import DakitError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.command("predict")(predict.predict)
 app.command("translate")(translate.translate)
+app.command("export")(export.export)
 app.command("check")(check.check)
 app.command("list")(components.list_)
 app.command("show")(components.show)

@@ -1,0 +1,216 @@
+"""The model card that stands beside an exported classifier."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import yaml
+
+from dakit.metrics import summarise
+from dakit.report.tables import to_markdown
+from dakit.runs import Model, Run
+
+_CARD = """\
+# {title}: {row}
+
+A classifier of images into {count} classes: {classes}. Row `{row}` of the recipe `{recipe}`{profile}, seed {seed},
+fold {fold}: the network that stage `{stage}` trained, {weights:,} weights.
+
+## Use
+
+`{file}` takes `images`, uint8 RGB `(batch, 3, {size}, {size})`, and gives `probabilities`, float32 `(batch, {count})`,
+in the order of the classes above. Scaling is inside. On {images} of {whose} no probability differs from
+the original's by more than {difference:.1e} (fp32 on a CPU, batches of 1 and 64).
+
+```python
+{snippet}
+```
+
+## Numbers
+
+Macro accuracy (Ave., the mean of the classes' recalls) and recall per class, in percent of test images, with 95 %
+bootstrap intervals over images and seeds. A row's numbers are means over its classifiers, of which this is one.
+Chance is {chance:.1f}.
+
+{numbers}
+
+{own}
+
+## Data
+
+{data}
+
+## How it was chosen
+
+{choice}
+
+## Limits
+
+* The numbers hold for images like the test images: same source, same framing. Other places were not measured.
+* Images are brought to {size} x {size} pixels as in `read` above. Other framing, or objects cut out in another way,
+  may cost accuracy.
+{warnings}* Every image gets one of the classes, also one that shows none of them. Probabilities were not calibrated.
+* What was trained on few labelled images carries their chance: see the interval.
+* Licences of the training data may forbid uses of a model trained on it; dakit cannot know them.
+
+## Versions
+
+{versions}; Python {python}, {platform}. Plugins: {plugins}.
+
+<details><summary>The recipe in full</summary>
+
+```yaml
+{document}
+```
+
+</details>
+"""
+
+_READ = """\
+def read(path):
+    image = Image.open(path)
+    image.draft("RGB", ({size}, {size}))
+    image = ImageOps.exif_transpose(image).convert("RGB")
+    image = {fit}
+    return np.asarray(image).transpose(2, 0, 1)"""
+
+_CROP = "ImageOps.fit(image, ({size}, {size}), Image.Resampling.BILINEAR)  # the largest centred square"
+_SQUASH = "image.resize(({size}, {size}), Image.Resampling.BILINEAR)  # the whole image"
+
+_USE = {
+    "model.onnx": """\
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("model.onnx")
+classes = json.loads(session.get_modelmeta().custom_metadata_map["dakit"])["classes"]
+
+
+{read}
+
+
+images = np.stack([read(path) for path in sys.argv[1:]])
+for path, row in zip(sys.argv[1:], session.run(None, {{"images": images}})[0]):
+    print(path, classes[row.argmax()], row.max())""",
+    "model.pt2": """\
+import json
+import sys
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+about = {{"dakit.json": ""}}
+model = torch.export.load("model.pt2", extra_files=about).module()
+classes = json.loads(about["dakit.json"])["classes"]
+
+
+{read}
+
+
+images = torch.from_numpy(np.stack([read(path) for path in sys.argv[1:]]))
+for path, row in zip(sys.argv[1:], model(images)):
+    print(path, classes[row.argmax()], float(row.max()))""",
+}
+
+
+class Agreement(NamedTuple):
+    """How an exported classifier compares with the original.
+
+    Attributes:
+        images: compared.
+        difference: the largest of any probability.
+        tested: whether they are test images of the run.
+    """
+
+    images: int
+    difference: float
+    tested: bool
+
+
+def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str, agreement: Agreement) -> str:
+    """Markdown: what it is, how to use it, numbers, data, choice, limits, versions and the whole recipe.
+
+    Args:
+        run: the classifier's.
+        row: of its table.
+        seed: of the round,
+        fold: and its fold.
+        model: the classifier.
+        file: its file's name, ``model.onnx`` or ``model.pt2``.
+        agreement: with the original.
+    """
+    about = run.about
+    recipe = about["recipe"]
+    numbered = {name: summarise(found) for name in run.rows if (found := run.rounds(name))}
+    own = next((one.evaluation for one in run.rounds(row) if (one.seed, one.fold) == (seed, fold)), None)
+    fit = (_CROP if model.fit == "crop" else _SQUASH).format(size=model.size)
+    return _CARD.format(
+        title=recipe.get("title") or recipe["recipe"],
+        row=row,
+        count=len(model.classes),
+        classes=", ".join(model.classes),
+        recipe=recipe["recipe"],
+        profile=f" (profile `{about['profile']}`)" if about["profile"] else "",
+        seed=seed,
+        fold=fold,
+        stage=model.origin.stage,
+        weights=sum(p.numel() for p in model.network.parameters()),
+        file=file,
+        size=model.size,
+        images=agreement.images,
+        whose="the run's test images" if agreement.tested else "the images named at export",
+        difference=agreement.difference,
+        snippet=_USE[file].format(read=_READ.format(size=model.size, fit=fit)),
+        chance=100 / len(model.classes),
+        numbers=to_markdown(numbered) if numbered else "Nothing was evaluated.",
+        own=f"This very classifier: Ave. {100 * own.macro:.2f} on {len(own.labels)} test images."
+        if own
+        else "This very classifier was not evaluated.",
+        data=_data(run, row, seed, fold),
+        choice=_choice(run, row, model),
+        warnings="".join(f"* The run warned: {text}\n" for text in _warnings(run, row, seed, fold)),
+        versions=", ".join(f"{name} {version}" for name, version in about["versions"].items()),
+        python=about["machine"]["python"].split()[0],
+        platform=about["machine"]["platform"],
+        plugins=", ".join(sorted({f"{p['distribution']} {p['version']}".strip() for p in about["plugins"]})),
+        document=yaml.safe_dump(recipe, sort_keys=False, width=110).rstrip(),
+    )
+
+
+def _data(run: Run, row: str, seed: int, fold: int) -> str:
+    """Two tables: the row's data sets, and what each stage read of them."""
+    lines = ["| role | dataset | images | with a label |", "| :--- | :--- | ---: | ---: |"]
+    for role, data in run.row(row).data.items():
+        lines.append(f"| {role} | {data.use} | {data.images:,} | {data.labelled:,} |")
+    lines += ["", "| stage | read | images |", "| :--- | :--- | ---: |"]
+    for step in run.steps_of(row, seed, fold).values():
+        lines += [f"| {step.stage} | {step.inputs[name]} | {count:,} |" for name, count in step.images.items()]
+    return "\n".join(lines)
+
+
+def _warnings(run: Run, row: str, seed: int, fold: int) -> list[str]:
+    done = [step for step in run.steps_of(row, seed, fold).values() if step.done]
+    return [f"{step.stage}: {text}" for step in done for text in run.result(step).marker.get("warnings", ())]
+
+
+def _choice(run: Run, row: str, model: Model) -> str:
+    method = run.about["recipe"]["method"]
+    lines = [f"`{row}` is the row that the recipe names as its method."]
+    if row != method:
+        lines = [
+            f"`{row}` was named at export; the recipe's method is `{method}`. If it was picked because its test number",
+            "is the highest, that number promises too much.",
+        ]
+    if len(run.rounds_of(row)) > 1:
+        lines.append(
+            f"Of its {len(run.rounds_of(row))} classifiers (one per seed and fold) the one named above is here."
+        )
+    if model.origin.do.startswith("train_"):
+        lines.append("Its weights are those of the last training step.")
+    lines.append("Only the stage `evaluate` read test images, after training.")
+    return "\n".join(lines)

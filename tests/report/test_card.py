@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from dakit.report.card import Agreement, model_card
+from dakit.runs import open_run
+
+
+@pytest.fixture(scope="module")
+def opened(faces):
+    return open_run(faces / "run")
+
+
+@pytest.fixture(scope="module")
+def card(opened):
+    model = opened.classifier("cycle", 0, 1)
+    return model_card(opened, "cycle", 0, 1, model, "model.onnx", Agreement(14, 3.5e-7, True))
+
+
+def test_numbers_are_those_of_results_json(card, opened):
+    rows = json.loads((opened.folder / "results.json").read_text())["rows"]
+    for row in ("s2t", "cycle"):
+        (line,) = [line for line in card.splitlines() if line.startswith(f"| {row} |") and "x" in line]
+        cells = [cell.strip().strip("*") for cell in line.strip("|").split("|")]
+        assert cells[1:8] == [f"{value:.2f}" for value in rows[row]["per_class"].values()]
+        low, high = rows[row]["interval"]
+        assert cells[8:] == [f"{rows[row]['macro']:.2f}", f"{low:.2f}-{high:.2f}", "1 x 2"]
+    own = opened.rounds("cycle")[1].evaluation
+    assert f"This very classifier: Ave. {100 * own.macro:.2f} on 14 test images." in card
+    assert "Chance is 14.3." in card
+
+
+def test_what_it_is_and_what_it_saw(card, opened):
+    weights = sum(p.numel() for p in opened.classifier("cycle", 0, 1).network.parameters())
+    assert card.startswith("# faces: cycle\n")
+    assert "into 7 classes: AN, DI, FE, HA, NE, SA, SU." in card
+    assert f"seed 0,\nfold 1: the network that stage `adapt` trained, {weights:,} weights." in card
+    assert "On 14 of the run's test images no probability differs from\nthe original's by more than 3.5e-07" in card
+    assert "| auxiliary | web_faces | 6 | 0 |" in card
+    assert "| target | image_folder | 28 | 28 |" in card
+    assert "| adapt | target.train | 14 |" in card
+    assert "| evaluate | target.test | 14 |" in card
+    assert yaml.safe_load(card.split("```yaml\n")[1].split("```")[0]) == opened.about["recipe"]
+    assert opened.about["versions"]["torch"] in card
+
+
+def test_how_it_was_chosen(card, opened):
+    assert "`cycle` is the row that the recipe names as its method." in card
+    assert "Of its 2 classifiers" in card
+    model = opened.classifier("s2t", 0, 0)
+    other = model_card(opened, "s2t", 0, 0, model, "model.pt2", Agreement(3, 0.0, False))
+    assert "`s2t` was named at export; the recipe's method is `cycle`. If it was picked" in other
+    assert "On 3 of the images named at export" in other
+
+
+def test_doubts_of_the_run_are_told(card, opened, tmp_path):
+    assert "The run warned" not in card
+    copy = open_run(shutil.copytree(opened.folder, tmp_path / "run"))
+    marker = copy.steps_of("cycle", 0, 1)["adapt"].folder / "done.json"
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"warnings": ["few labels"]}))
+    model = copy.classifier("cycle", 0, 1)
+    told = model_card(copy, "cycle", 0, 1, model, "model.onnx", Agreement(14, 0.0, True))
+    assert "\n* The run warned: adapt: few labels\n* Every image" in told
+
+
+@pytest.mark.parametrize(
+    ("fit", "code"), [("crop", "ImageOps.fit(image, (16, 16)"), ("squash", "image.resize((16, 16)")]
+)
+def test_how_a_file_is_read(fit, code, opened):
+    model = replace(opened.classifier("cycle", 0, 0), fit=fit)
+    for file in ("model.onnx", "model.pt2"):
+        card = model_card(opened, "cycle", 0, 0, model, file, Agreement(1, 0.0, True))
+        assert code in card
+        compile(card.split("```python\n")[1].split("```")[0], "card", "exec")
