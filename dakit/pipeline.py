@@ -17,7 +17,7 @@ from typing import Any
 
 from dakit.data.sets import Sealed, Subset, Unlabelled, fingerprint
 from dakit.errors import DakitError, RecipeError, did_you_mean
-from dakit.files import write_json, write_text
+from dakit.files import write_json, write_text, written
 from dakit.interfaces import Context, File, Folder, ImageSet, Observer
 from dakit.metrics import Round, Summary, summarise
 from dakit.recipe import DataPlan, Plan, Recipe, StagePlan, load_recipe, stage_outputs
@@ -83,7 +83,7 @@ def run(
         observers: told of progress.
 
     Raises:
-        DakitError: missing data, or a fault in a stage.
+        DakitError: missing data, a fault in a stage, a folder that cannot be written or that another run writes.
     """
     folder = output_folder(recipe, out)
     chosen = list(dict.fromkeys(recipe.plan(row).row for row in (recipe.rows if rows is None else rows)))
@@ -93,9 +93,15 @@ def run(
         if name not in {step.stage.name for step in steps}:
             raise DakitError(f"--fresh {name}: no such stage{did_you_mean(name, {s.stage.name for s in steps})}")
     forget = {(step.stage.name, step.key) for step in steps if step.stage.name in set(fresh)}
-    for name, key in forget:
-        session.store.discard(name, key)
-    session.prepare(chosen, steps)
+    with session.store.writing():
+        for name, key in forget:
+            session.store.discard(name, key)
+        session.prepare(chosen, steps)
+        return _carry_out(session, chosen, steps)
+
+
+def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) -> Outcome:
+    recipe = session.recipe
     done: dict[str, None] = {}
     made = 0
     total = len({step.key for step in steps})
@@ -116,7 +122,7 @@ def run(
         if step.stage.spec.name == "evaluate" and step.stage.name == recipe.plan(step.row).stages[-1].name:
             rounds[step.row].append(Round(step.seed, step.fold, result.output("evaluation")))
     summaries = {row: summarise(parts) for row, parts in rounds.items() if parts}
-    outcome = Outcome(summaries, rounds, made, len(done) - made, folder, tuple(notes), tuple(warnings))
+    outcome = Outcome(summaries, rounds, made, len(done) - made, session.folder, tuple(notes), tuple(warnings))
     if summaries:
         _write_results(recipe, outcome, steps, session)
     return outcome
@@ -307,11 +313,7 @@ class _Session:
 
     # ---------------------------------------------------------------------------------- results
     def prepare(self, rows: Sequence[str], steps: Sequence[Step]) -> None:
-        """Make the folder and say what is about to be run, and where each result will be."""
-        try:
-            self.store.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DakitError(f"--out {self.folder}: cannot be written: {error.strerror}") from error
+        """Say what is about to be run, and where each result will be."""
         found = self.recipe.registry.plugins.found
         write_json(
             self.folder / "run.json",
@@ -393,8 +395,8 @@ class _Session:
         return self._results[step.key]
 
     def output(self, step: Step, name: str) -> Any:
-        """One output of a step; kept, so that two readers get the same object."""
-        return _cached_output(self.result(step), name)
+        """One output of a step."""
+        return self.result(step).output(name)
 
     def _whole(self, step: Step) -> Any:
         import typing
@@ -405,13 +407,6 @@ class _Session:
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _cached_output(result: Result, name: str) -> Any:
-    cache = result.__dict__.setdefault("_outputs", {})
-    if name not in cache:
-        cache[name] = result.output(name)
-    return cache[name]
 
 
 def fingerprint_once(images: Any) -> str:
@@ -460,10 +455,12 @@ def _write_results(recipe: Recipe, outcome: Outcome, steps: Sequence[Step], sess
     for row, summary in outcome.summaries.items():
         confusion_png(summary, folder / f"confusion-{row}.png", row)
     for step in steps:
-        for picture in sorted(session.store.folder(step.stage.name, step.key).glob("*.png")):
-            name = f"{step.stage.name}-{picture.stem}-seed{step.seed}-{step.key[:6]}.png"
-            if not (folder / name).exists():
-                (folder / name).write_bytes(picture.read_bytes())
+        result = session.result(step)
+        for picture in (Path(name) for name in result.marker["files"] if name.endswith(".png")):
+            path = folder / f"{step.stage.name}-{picture.stem}-seed{step.seed}-{step.key[:6]}.png"
+            if not path.exists():
+                with written(path) as part:
+                    part.write_bytes(result.file(str(picture)).read_bytes())
 
 
 def results_json(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:

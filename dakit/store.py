@@ -4,33 +4,39 @@ Layout of one folder of results::
 
     store/<stage>-<key>/        complete: outputs, pictures, key.json, done.json (the marker)
     store/<stage>-<key>.part/   under way: checkpoints live here; running again goes on from them
+    store/lock                  held by the run that writes here, with its pid and host
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import socket
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dakit.data.sets import Subset, TensorImages
 from dakit.errors import DakitError
-from dakit.files import write_json
+from dakit.files import to_disk, write_json
 from dakit.interfaces import ImageSet, Trained
 from dakit.metrics import Evaluation
 from dakit.registry import Registry
 
 MARKER = "done.json"
-_CHECKPOINT = "checkpoint"
+CHECKPOINT = "checkpoint"
 
 
 def digest(value: Any) -> str:
@@ -40,7 +46,7 @@ def digest(value: Any) -> str:
 
 @dataclass
 class Result:
-    """A complete result; its outputs are read when they are asked for.
+    """A complete result; its outputs are read when they are asked for, and kept: two readers get the same object.
 
     Attributes:
         folder: where it is.
@@ -50,18 +56,16 @@ class Result:
     folder: Path
     inputs: Mapping[str, Callable[[], Any]]
     registry: Registry
+    _outputs: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def marker(self) -> dict[str, Any]:
         """What was recorded when it was completed: files with checksums, outputs, seconds, notes, warnings, facts.
 
         Raises:
             DakitError: it is damaged.
         """
-        try:
-            return dict(json.loads((self.folder / MARKER).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise DakitError(f"{self.folder / MARKER}: cannot be read: {error}") from error
+        return read_marker(self.folder)
 
     def output(self, name: str) -> Any:
         """One output.
@@ -69,16 +73,26 @@ class Result:
         Raises:
             DakitError: a file does not match its checksum.
         """
-        marker = self.marker
-        if name not in marker["outputs"]:
-            raise DakitError(f"{self.folder}: has no output {name}; it has {', '.join(marker['outputs'])}")
-        for file, checksum in marker["files"].items():
-            if file.split(".")[0] == name and _checksum(self.folder / file) != checksum:
-                raise DakitError(
-                    f"{self.folder / file}: is not what was written (truncated or altered); "
-                    f"run again with --fresh {self.folder.name.rsplit('-', 1)[0]} to make it anew"
-                )
-        return _load(self.folder, name, marker["outputs"][name], self.inputs, self.registry)
+        if name not in self._outputs:
+            if name not in self.marker["outputs"]:
+                raise DakitError(f"{self.folder}: has no output {name}; it has {', '.join(self.marker['outputs'])}")
+            for file in self.marker["files"]:
+                if file.split(".")[0] == name:
+                    self.file(file)
+            about = self.marker["outputs"][name]
+            self._outputs[name] = _load(self.folder, name, about, self.inputs, self.registry)
+        return self._outputs[name]
+
+    def file(self, name: str) -> Path:
+        """A file of it, which is what was written.
+
+        Raises:
+            DakitError: it is not.
+        """
+        path = self.folder / name
+        if checksum_of(path) != self.marker["files"][name]:
+            raise damaged(path)
+        return path
 
 
 class Store:
@@ -99,7 +113,46 @@ class Store:
     def discard(self, stage: str, key: str) -> None:
         """Forget a result, complete or under way."""
         for folder in (self.folder(stage, key), self.part(stage, key)):
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                (folder / MARKER).unlink(missing_ok=True)  # first, so that half of a result never counts as one
+                shutil.rmtree(folder)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep every other run out of the folder while this one is writing.
+
+        The lock is the system's own on an open file and ends with the process, however that ends; so a lock
+        file that is left over locks nothing.
+
+        Raises:
+            DakitError: another run is writing here, or the folder or disk cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = open(self.root / "lock", "a+", encoding="utf-8")
+        except OSError as error:
+            raise DakitError(f"--out {self.root.parent}: cannot be written: {error.strerror}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                raise DakitError(
+                    f"--out {self.root.parent}: another run is writing here ({lock.read().strip()}); "
+                    "wait for it, stop it, or choose another folder"
+                ) from None
+            try:
+                lock.truncate(0)
+                lock.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
+                lock.flush()
+                yield
+            except (OSError, SafetensorError) as error:
+                where = getattr(error, "filename", None) or self.root
+                why = getattr(error, "strerror", None) or f"{error} (is the disk full?)"
+                raise DakitError(
+                    f"{where}: cannot be read or written: {why}. "
+                    "What was complete is untouched; when the cause is gone, the same command goes on"
+                ) from error
 
     def part(self, stage: str, key: str) -> Path:
         """Where a stage works before its result is complete."""
@@ -122,27 +175,31 @@ class Store:
         ``recipe`` is what the key was made of and is kept beside the result; ``work`` is given the folder and
         returns (outputs, what else the marker keeps, such as notes and facts).
         """
-        part = self.part(stage, key)
+        part, folder = self.part(stage, key), self.folder(stage, key)
         part.mkdir(parents=True, exist_ok=True)
-        write_json(part / "key.json", dict(recipe))
-        started = time.monotonic()
-        outputs, about = work(part)
-        kinds = {name: _save(part, name, value, inputs) for name, value in outputs._asdict().items()}
-        for leftover in part.glob(f"{_CHECKPOINT}*"):
+        if not (part / MARKER).is_file():  # else it was stopped between its marker and its place
+            for leftover in part.glob(".*.part"):
+                leftover.unlink()  # of a write that was cut off
+            write_json(part / "key.json", dict(recipe))
+            started = time.monotonic()
+            outputs, about = work(part)
+            kinds = {name: _save(part, name, value, inputs) for name, value in outputs._asdict().items()}
+            files = {}
+            for path in sorted(part.rglob("*")):
+                if path.is_file() and not path.name.startswith(CHECKPOINT):
+                    to_disk(path)
+                    files[str(path.relative_to(part))] = checksum_of(path)
+            seconds = round(time.monotonic() - started, 3)
+            marker = {"outputs": kinds, "files": files, **about, "key": key, "seconds": seconds}
+            plain = json.loads(json.dumps(marker))  # as it will be read
+            write_json(part / MARKER, {**plain, "checksum": digest(plain)})
+        for leftover in part.glob(f"{CHECKPOINT}*"):  # only now: until the marker was there, they were needed
             leftover.unlink()
-        files = {
-            str(path.relative_to(part)): _checksum(path)
-            for path in sorted(part.rglob("*"))
-            if path.is_file() and path.name != MARKER
-        }
-        write_json(
-            part / MARKER,
-            {"outputs": kinds, "files": files, **about, "key": key, "seconds": round(time.monotonic() - started, 3)},
-        )
-        folder = self.folder(stage, key)
-        shutil.rmtree(folder, ignore_errors=True)  # what lost its marker
+        if folder.exists():
+            shutil.rmtree(folder)  # what lost its marker
         os.replace(part, folder)
-        return Result(folder, inputs, self.registry)
+        to_disk(self.root)
+        return self.open(stage, key, inputs)
 
     def nearest(self, stage: str, recipe: Mapping[str, Any]) -> list[str]:
         """Why a stage has no result: what differs from the most similar one that is there.
@@ -154,11 +211,38 @@ class Store:
         for folder in sorted(self.root.glob(f"{stage}-*")):
             if folder.name[len(stage) + 1 :].count("-") or not (folder / MARKER).is_file():
                 continue
-            old = json.loads((folder / "key.json").read_text(encoding="utf-8"))
+            try:
+                old = json.loads((folder / "key.json").read_text(encoding="utf-8"))
+            except ValueError:
+                continue  # damaged: it explains nothing
             changes = _differences(old, json.loads(json.dumps(recipe)))
             if best is None or len(changes) < len(best):
                 best = changes
         return best or []
+
+
+def read_marker(folder: Path) -> dict[str, Any]:
+    """The marker of a complete result.
+
+    Raises:
+        DakitError: it is damaged.
+    """
+    try:
+        marker = dict(json.loads((folder / MARKER).read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise damaged(folder / MARKER) from error
+    checksum = marker.pop("checksum", None)
+    if checksum is not None and checksum != digest(marker):  # dakit 0.1.0 wrote none
+        raise damaged(folder / MARKER)
+    return marker
+
+
+def damaged(path: Path) -> DakitError:
+    """What to say of a file that is not what was written, with the way out."""
+    stage = path.parent.name.removesuffix(".part").rsplit("-", 1)[0]
+    return DakitError(
+        f"{path}: is not what was written (truncated or altered); run again with --fresh {stage} to make it anew"
+    )
 
 
 def _differences(old: Any, new: Any, at: str = "") -> list[str]:
@@ -175,7 +259,8 @@ def _differences(old: Any, new: Any, at: str = "") -> list[str]:
     return [f"{at.removeprefix('params.')}: {old} -> {new}"]
 
 
-def _checksum(path: Path) -> str:
+def checksum_of(path: Path) -> str:
+    """SHA-256 of a file; "missing" when it is not there."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -57,12 +57,12 @@ def test_the_core_knows_no_built_in():
 @pytest.mark.parametrize(
     ("modules", "forbidden"),
     [
-        (("dakit.errors", "dakit.hookspecs", "dakit.files"), ("dakit",)),
+        (("dakit.errors", "dakit.hookspecs", "dakit.files", "dakit.stopping"), ("dakit",)),
         (("dakit.interfaces",), ("dakit",)),
         (("dakit.plugins",), ("dakit.registry", "dakit.recipe", "dakit.store", "dakit.pipeline", "dakit.cli")),
         (("dakit.registry",), ("dakit.recipe", "dakit.store", "dakit.pipeline", "dakit.cli", "dakit.stages")),
         (("dakit.recipe",), ("dakit.store", "dakit.pipeline", "dakit.cli", "dakit.stages", "dakit.training")),
-        (("dakit.store",), ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages")),
+        (("dakit.store", "dakit.verify"), ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages")),
         (("dakit.runs",), ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages")),
         (("dakit.inference", "dakit.export"), ("dakit.recipe", "dakit.pipeline", "dakit.cli")),
         (("dakit.pipeline",), ("dakit.cli", "dakit.stages", "dakit.progress")),

@@ -183,7 +183,7 @@ def test_damage_is_named(folder: Path, toys: Path) -> None:
     with pytest.raises(DakitError, match=r"model\.safetensors: is not what was written .* --fresh adapt"):
         opened.classifier("cycleat", 0, 0)
     (adapt / "done.json").write_text("{")
-    with pytest.raises(DakitError, match=r"done\.json: cannot be read"):
+    with pytest.raises(DakitError, match=r"done\.json: is not what was written"):
         opened.classifier("cycleat", 0, 0)
 
 

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +17,12 @@ from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Trained
 from dakit.metrics import Evaluation
 from dakit.store import MARKER, Store, digest
-from dakit.training import trained
+from dakit.training import save_state, trained
+from dakit.verify import verify
+
+
+class Killed(BaseException):
+    """Stands for a process that is no more."""
 
 
 class Outputs(NamedTuple):
@@ -213,6 +223,164 @@ def test_what_cannot_be_kept_is_refused(store):
         put(store, 3)
 
 
+# -------------------------------------------------------------------------------------- cut off
+def test_what_a_write_left_behind_is_not_kept(store):
+    part = store.part("stage", digest("x"))
+    part.mkdir()
+    (part / ".checkpoint.safetensors.part").write_bytes(b"half")
+    result = put(store, images(), key=digest("x"))
+    assert set(result.marker["files"]) == {"key.json", "thing.json", "thing.npy"}
+    assert not list(result.folder.glob(".*"))
+
+
+@pytest.mark.parametrize("after", ["marker", "checkpoint"])
+def test_between_its_marker_and_its_place_nothing_is_made_again(store, monkeypatch, after):
+    """The checkpoint of a training of days goes only when the marker is on the disk."""
+    key = digest("x")
+
+    def work(folder):
+        (folder / "checkpoint.safetensors").write_bytes(b"days")
+        return Outputs(images()), {}
+
+    def cut(part):
+        if after == "checkpoint":
+            (part / "checkpoint.safetensors").unlink()
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.glob", lambda path, what: cut(path) if what == "checkpoint*" else iter(()))
+        with pytest.raises(Killed):
+            store.make("stage", key, {}, {}, work)
+    assert not store.has("stage", key)
+    result = store.make("stage", key, {}, {}, lambda folder: pytest.fail("made again"))
+    assert len(result.output("thing")) == 5
+    assert sorted(path.name for path in result.folder.iterdir()) == [
+        "done.json", "key.json", "thing.json", "thing.npy",
+    ]  # fmt: skip
+
+
+def test_discarding_begins_with_the_marker(store, monkeypatch):
+    put(store, images(), key=digest("x"))
+
+    def cut(*arguments):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", cut)
+        with pytest.raises(Killed):
+            store.discard("stage", digest("x"))
+    assert not store.has("stage", digest("x"))
+
+
+# ----------------------------------------------------------------------------------------- the lock
+def test_a_second_run_is_kept_out_and_told_who_is_there(store, registry):
+    other = Store(store.root, registry)
+
+    def enter():
+        with other.writing():
+            pytest.fail("two runs write")
+
+    with store.writing():
+        with pytest.raises(DakitError) as caught:
+            enter()
+        message = str(caught.value)
+    assert f"another run is writing here (pid {os.getpid()} on {socket.gethostname()})" in message
+    assert "--out" in message
+    with other.writing():
+        pass
+
+
+def test_a_lock_that_is_left_over_locks_nothing(store):
+    """Its owner was killed: the name of a process in the file says nothing, the system's lock does."""
+    (store.root / "lock").write_text("pid 1 on here, and more than the next owner has to say of itself\n" * 3)
+    with store.writing():
+        assert (store.root / "lock").read_text() == f"pid {os.getpid()} on {socket.gethostname()}\n"
+
+
+# ---------------------------------------------------------------------------------- a full disk
+@pytest.fixture
+def small_files():
+    """No file may grow beyond 20 kB, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def write_much(what, registry):
+    def work(folder):
+        if what == "checkpoint":
+            save_state(folder / "checkpoint.safetensors", {"weights": torch.zeros(10_000)})
+        if what == "array":
+            np.save(folder / "other.npy", np.zeros(10_000))
+        if what == "network":
+            spec = registry.spec("classifier", "resnet_cifar", {"depth": 8, "width": 16})
+            return Outputs(trained(spec.build(2), spec, ("a", "b"))), {}
+        return Outputs(images(1000 if what == "images" else 5)), {}
+
+    return work
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "array", "network", "images"])
+def test_a_full_disk_is_told_and_earlier_results_stay(store, registry, small_files, what):
+    earlier = put(store, images())
+    work = write_much(what, registry)
+
+    def make():
+        with store.writing():
+            store.make("stage", digest("x"), {}, {}, work)
+
+    with pytest.raises(
+        DakitError, match=r"([Ff]ile too large|is the disk full).*What was complete is untouched; .*same command"
+    ):
+        make()
+    assert not store.has("stage", digest("x"))
+    assert not list(store.root.rglob(".*"))
+    assert len(store.open("stage", earlier.marker["key"], {}).output("thing")) == 5
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    make()
+    assert all(not checked.damage for checked in verify(store.root))
+
+
+def test_a_disk_that_is_really_full(store, registry, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(small)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system can be mounted by root alone")
+    try:
+        store = Store(small, registry)
+        with store.writing():
+            put(store, images())
+
+        def make():
+            with store.writing():
+                store.make("stage", digest("x"), {}, {}, write_much("images", registry))
+                store.make("stage", digest("y"), {}, {}, write_much("network", registry))
+
+        with pytest.raises(DakitError, match=r"No space left on device|is the disk full"):
+            make()
+        assert not any(checked.damage for checked in verify(small))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_folder_that_may_only_be_read(store):
+    earlier = put(store, images())
+    if os.geteuid() == 0:
+        os.seteuid(65534)  # root may write everywhere
+    else:
+        store.root.chmod(0o555)
+    try:
+        with pytest.raises(DakitError, match="cannot be written: Permission denied"), store.writing():
+            pytest.fail("not reached")
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+        store.root.chmod(0o755)
+    assert len(earlier.output("thing")) == 5
+
+
 # ---------------------------------------------------------------------------------------- damage
 @pytest.mark.parametrize("damage", ["truncate", "alter", "remove"])
 @pytest.mark.parametrize("file", ["thing.npy", "thing.json"])
@@ -230,6 +398,33 @@ def test_a_damaged_result_is_named_with_the_way_out(store, file, damage):
     assert str(path) in str(caught.value)
     assert "truncated or altered" in str(caught.value)
     assert "--fresh my-stage_2 " in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "alter", "empty"])
+def test_a_damaged_marker_is_named_with_the_way_out(store, damage):
+    put(store, images(), key=digest("x"))
+    path = store.folder("stage", digest("x")) / MARKER
+    text = path.read_text()
+    path.write_text({"truncate": text[:-9], "alter": text.replace('"seconds": ', '"seconds": 1'), "empty": ""}[damage])
+    with pytest.raises(DakitError) as caught:
+        _ = store.open("stage", digest("x"), {}).marker
+    assert f"{path}: is not what was written" in str(caught.value)
+    assert "--fresh stage " in str(caught.value)
+
+
+def test_a_marker_without_a_checksum_of_its_own_is_read(store):
+    """As dakit 0.1.0 wrote it."""
+    put(store, images(), key=digest("x"))
+    path = store.folder("stage", digest("x")) / MARKER
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "checksum"}))
+    assert len(store.open("stage", digest("x"), {}).output("thing")) == 5
+
+
+def test_an_output_is_read_and_checked_once(store):
+    result = put(store, images())
+    first = result.output("thing")
+    (result.folder / "thing.json").write_text("{}")
+    assert result.output("thing") is first
 
 
 def test_a_damaged_network_is_named(store, registry):

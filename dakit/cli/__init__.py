@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+
 import typer
 
-from dakit.cli import check, components, export, plan, plugins, predict, recipes, run, translate
+from dakit.cli import check, components, export, plan, plugins, predict, recipes, run, translate, verify
 from dakit.errors import DakitError
 
 app = typer.Typer(
@@ -21,6 +24,7 @@ app.command("plan")(plan.plan)
 app.command("predict")(predict.predict)
 app.command("translate")(translate.translate)
 app.command("export")(export.export)
+app.command("verify")(verify.verify)
 app.command("check")(check.check)
 app.command("list")(components.list_)
 app.command("show")(components.show)
@@ -29,9 +33,26 @@ app.command("recipes")(recipes.recipes)
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one message and exit code 2."""
+    """Run the command line; a user's mistake ends in one message and exit code 2, a signal in 128 + its number."""
+    from dakit.stopping import Stopped, signals
+
     try:
-        app()
+        with signals():
+            app()
     except DakitError as error:
         typer.echo(f"dakit: {error}", err=True)
         raise SystemExit(2) from None
+    except Stopped as stopped:
+        typer.echo(f"dakit: stopped by {stopped}; to go on: {_again(sys.argv[1:])}", err=True)
+        raise SystemExit(128 + stopped.number) from None
+
+
+def _again(arguments: list[str]) -> str:
+    """The command that goes on; ``--fresh`` would throw away what there is to go on from."""
+    kept, rest = ["dakit"], iter(arguments)
+    for argument in rest:
+        if argument == "--fresh":
+            next(rest, None)
+        elif not argument.startswith("--fresh="):
+            kept.append(argument)
+    return shlex.join(kept)

@@ -45,15 +45,19 @@ def run(
 
     loaded = load(recipe, profile, set_, plugin)
     console = terminal(stderr=as_json)
-    outcome = pipeline.run(
-        loaded,
-        rows=chosen_rows(loaded, variant, all_variants),
-        out=out,
-        until=until,
-        fold=fold,
-        fresh=fresh or (),
-        observers=[TerminalProgress(console)],
-    )
+    progress = TerminalProgress(console)
+    try:
+        outcome = pipeline.run(
+            loaded,
+            rows=chosen_rows(loaded, variant, all_variants),
+            out=out,
+            until=until,
+            fold=fold,
+            fresh=fresh or (),
+            observers=[progress],
+        )
+    finally:
+        progress.close()
     if as_json:
         typer.echo(json.dumps(pipeline.results_json(loaded, outcome), indent=1))
         return
