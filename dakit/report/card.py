@@ -57,7 +57,7 @@ Chance is {chance:.1f}.
 
 {versions}; Python {python}, {platform}. Plugins: {plugins}.
 
-<details><summary>The recipe in full</summary>
+<details><summary>The recipe as it was run</summary>
 
 ```yaml
 {document}
@@ -146,6 +146,7 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
     """
     about = run.about
     recipe = about["recipe"]
+    ran = {key: value for key, value in recipe.items() if key not in ("profiles", "published")}
     numbered = {name: summarise(found) for name in run.rows if (found := run.rounds(name))}
     own = next((one.evaluation for one in run.rounds(row) if (one.seed, one.fold) == (seed, fold)), None)
     fit = (_CROP if model.fit == "crop" else _SQUASH).format(size=model.size)
@@ -173,29 +174,43 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         else "This very classifier was not evaluated.",
         data=_data(run, row, seed, fold),
         choice=_choice(run, row, model),
-        warnings="".join(f"* The run warned: {text}\n" for text in _warnings(run, row, seed, fold)),
+        warnings="".join(f"* {text}\n" for text in _warnings(run, row, seed, fold)),
         versions=", ".join(f"{name} {version}" for name, version in about["versions"].items()),
         python=about["machine"]["python"].split()[0],
         platform=about["machine"]["platform"],
         plugins=", ".join(sorted({f"{p['distribution']} {p['version']}".strip() for p in about["plugins"]})),
-        document=yaml.safe_dump(recipe, sort_keys=False, width=110).rstrip(),
+        document=yaml.safe_dump(ran, sort_keys=False, width=110, default_flow_style=None).rstrip(),
     )
 
 
 def _data(run: Run, row: str, seed: int, fold: int) -> str:
-    """Two tables: the row's data sets, and what each stage read of them."""
+    """Two tables: the row's data sets, and what each stage on the way to the classifier read of them."""
     lines = ["| role | dataset | images | with a label |", "| :--- | :--- | ---: | ---: |"]
     for role, data in run.row(row).data.items():
         lines.append(f"| {role} | {data.use} | {data.images:,} | {data.labelled:,} |")
     lines += ["", "| stage | read | images |", "| :--- | :--- | ---: |"]
-    for step in run.steps_of(row, seed, fold).values():
+    steps = run.steps_of(row, seed, fold)
+    way = {run.row(row).final}
+    for step in reversed(steps.values()):
+        if step.stage in way:
+            way |= {reference.partition(".")[0] for reference in step.inputs.values()}
+    for step in (step for step in steps.values() if step.stage in way):
         lines += [f"| {step.stage} | {step.inputs[name]} | {count:,} |" for name, count in step.images.items()]
     return "\n".join(lines)
 
 
 def _warnings(run: Run, row: str, seed: int, fold: int) -> list[str]:
-    done = [step for step in run.steps_of(row, seed, fold).values() if step.done]
-    return [f"{step.stage}: {text}" for step in done for text in run.result(step).marker.get("warnings", ())]
+    steps = run.steps_of(row, seed, fold)
+    told = [
+        f"The run warned: {step.stage}: {text}"
+        for step in steps.values()
+        if step.done
+        for text in run.result(step).marker.get("warnings", ())
+    ]
+    test = steps[run.row(row).final].inputs["test"].partition(".")[0]
+    if run.row(row).data[test].fit is None:
+        told.append(f"The test images ({test}) were not read from files, so `read` is not what made them.")
+    return told
 
 
 def _choice(run: Run, row: str, model: Model) -> str:

@@ -45,7 +45,8 @@ def test_what_it_is_and_what_it_saw(card, opened):
     assert "| target | image_folder | 28 | 28 |" in card
     assert "| adapt | target.train | 14 |" in card
     assert "| evaluate | target.test | 14 |" in card
-    assert yaml.safe_load(card.split("```yaml\n")[1].split("```")[0]) == opened.about["recipe"]
+    recipe = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
+    assert recipe == {k: v for k, v in opened.about["recipe"].items() if k not in ("profiles", "published")}
     assert opened.about["versions"]["torch"] in card
 
 
@@ -58,14 +59,29 @@ def test_how_it_was_chosen(card, opened):
     assert "On 3 of the images named at export" in other
 
 
+def test_a_picture_is_not_on_the_way(card, opened):
+    drawn = replace(opened.steps_of("cycle", 0, 1)["pretrain"], stage="domains", outputs=())
+    more = replace(opened, steps=(*opened.steps[:-1], drawn, opened.steps[-1]))
+    assert "domains" in more.steps_of("cycle", 0, 1)
+    assert (
+        model_card(more, "cycle", 0, 1, more.classifier("cycle", 0, 1), "model.onnx", Agreement(14, 3.5e-7, True))
+        == card
+    )
+    assert "| pretrain | source.all | 28 |" in card
+
+
 def test_doubts_of_the_run_are_told(card, opened, tmp_path):
     assert "The run warned" not in card
+    assert "were not read from files" not in card
     copy = open_run(shutil.copytree(opened.folder, tmp_path / "run"))
     marker = copy.steps_of("cycle", 0, 1)["adapt"].folder / "done.json"
-    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"warnings": ["few labels"]}))
+    about = json.loads(marker.read_text()) | {"warnings": ["few labels"]}
+    marker.write_text(json.dumps({name: value for name, value in about.items() if name != "checksum"}))
     model = copy.classifier("cycle", 0, 1)
+    data = copy.rows["cycle"].data
+    data["target"] = replace(data["target"], fit=None)
     told = model_card(copy, "cycle", 0, 1, model, "model.onnx", Agreement(14, 0.0, True))
-    assert "\n* The run warned: adapt: few labels\n* Every image" in told
+    assert "\n* The run warned: adapt: few labels\n* The test images (target) were not read from files, " in told
 
 
 @pytest.mark.parametrize(
