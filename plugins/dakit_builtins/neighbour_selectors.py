@@ -18,6 +18,7 @@ from dakit.data.selection import check_request
 from dakit.data.sets import Joined, Subset, Unlabelled, file_digests
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, File, ImageSet, Positive, Selection
+from dakit.weights import read_weights
 
 Extract = Callable[[Tensor], Tensor]
 
@@ -335,18 +336,11 @@ def _load(file: Path, first: _FirstLayer) -> tuple[Tensor, Tensor]:
             + " there, name another file as weights, or use other features: as extractor (or otherwise) "
             '"classifier", the stem of the recipe\'s own classifier, or "squeezenet" with its file as weights'
         )
+    state = read_weights(file)
     try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
         weight, bias = state["features.0.weight"].float(), state["features.0.bias"].float()
     except KeyError as error:
         raise DakitError(f"{file}: no {error} in it, so not the weights of {first.title}") from error
-    except Exception as error:
-        raise DakitError(f"{file}: cannot be read as weights: {error}") from error
     if weight.shape != first.shape:
         raise DakitError(
             f"{file}: the first layer is {tuple(weight.shape)}, but that of {first.title} is {first.shape}"

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dakit.data.sets import file_digests
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import File, Prediction
-
-# What reading a damaged or foreign file ends in.
-_LOADING = (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError, SafetensorError)
+from dakit.weights import load_weights, read_weights
 
 
 class TimmClassifier(nn.Module):
@@ -70,10 +66,12 @@ class TimmClassifier(nn.Module):
             raise DakitError(f'timm has no network "{arch}"{did_you_mean(name, timm.list_models())}')
         pretrained: dict[str, Any] = {}
         if weights == "default":
-            pretrained = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(_default_file(arch))}}
+            file = _default_file(arch)
+            read_weights(file)  # older timm would run what a pickle holds
+            pretrained = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}}
         try:
             network: Any = timm.create_model(arch, num_classes=classes, **pretrained)
-        except _LOADING as error:  # a tag that does not exist, a default file that is damaged
+        except RuntimeError as error:  # a tag that does not exist, a default file that is another network's
             raise DakitError(f"timm cannot make {arch}: {error}") from error
 
         last_of_stride = {info["reduction"]: index for index, info in enumerate(network.feature_info)}
@@ -96,7 +94,7 @@ class TimmClassifier(nn.Module):
             raise DakitError(f"timm: the head of {arch} is a {type(last).__name__}, not one linear layer")
         if weights not in ("none", "default"):
             head = next(name for name, module in network.named_modules() if module is last)
-            _load(network, head, arch, File(weights).path)
+            load_weights(network, File(weights).path, head=head, arch=arch)
         # The head moves out of the network, so that features end there in every architecture; in some it is
         # a 1x1 convolution over the pooled map, which is the same thing.
         self.head = nn.Linear(last.weight.shape[1], classes, bias=last.bias is not None)
@@ -179,31 +177,3 @@ def _default_file(arch: str) -> Path:
         f'the file model.safetensors of "{config.hf_hub_id or tagged}" and put it at {places[0]}, '
         "or set weights to its path"
     )
-
-
-def _load(network: nn.Module, head: str, arch: str, path: Path) -> None:
-    """Load a state dict into the network; a head of another shape stays as it is.
-
-    Raises:
-        DakitError: the file cannot be read, or more than the head differs.
-    """
-    import safetensors.torch
-
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            state = state.get("state_dict", state)
-        theirs = {name: tuple(value.shape) for name, value in state.items()}
-    except _LOADING as error:
-        raise DakitError(f"weights {path}: cannot be read as a state dict: {error}") from error
-    ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    body = [name for name in differ if name.rpartition(".")[0] != head]
-    if body:
-        listed = "".join(
-            f"\n  {name}: {theirs.get(name, 'missing')}, expected {ours.get(name, 'nothing')}" for name in body[:5]
-        )
-        raise DakitError(f"weights {path} do not fit {arch}: {len(body)} entries beside the head differ{listed}")
-    network.load_state_dict({name: state[name] for name in ours if name not in differ}, strict=False)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dakit.errors import DakitError
 from dakit.interfaces import File, Prediction
+from dakit.weights import load_weights
 
 # Below this size in pixels a max-pool is left without input.
 _SMALLEST = {"alexnet": 63, "vgg19": 32}
-# What reading a damaged or foreign file ends in.
-_LOADING = (OSError, RuntimeError, EOFError, AttributeError, pickle.UnpicklingError, SafetensorError)
 
 
 class TorchvisionClassifier(nn.Module):
@@ -65,10 +62,9 @@ class TorchvisionClassifier(nn.Module):
         if weights != "none" and initialisation != "default":
             raise DakitError(f"torchvision: initialisation {initialisation} would overwrite the weights {weights}")
         self.network = torchvision.models.get_model(arch, weights=None, num_classes=classes)
-        if weights == "default":
-            _load(self.network, "classifier.6", arch, _default_file(arch))
-        elif weights != "none":
-            _load(self.network, "classifier.6", arch, File(weights).path)
+        if weights != "none":
+            file = _default_file(arch) if weights == "default" else File(weights).path
+            load_weights(self.network, file, head="classifier.6", arch=arch)
         if initialisation == "normal_002":
             for module in self.modules():
                 if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -133,31 +129,3 @@ def _default_file(arch: str) -> Path:
             f"bring torchvision's file {place.name} and put it at {place}, or set weights to its path"
         )
     return place
-
-
-def _load(network: nn.Module, head: str, arch: str, path: Path) -> None:
-    """Load a state dict into the network; a head of another shape stays as it is.
-
-    Raises:
-        DakitError: the file cannot be read, or more than the head differs.
-    """
-    import safetensors.torch
-
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            state = state.get("state_dict", state)
-        theirs = {name: tuple(value.shape) for name, value in state.items()}
-    except _LOADING as error:
-        raise DakitError(f"weights {path}: cannot be read as a state dict: {error}") from error
-    ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    body = [name for name in differ if name.rpartition(".")[0] != head]
-    if body:
-        listed = "".join(
-            f"\n  {name}: {theirs.get(name, 'missing')}, expected {ours.get(name, 'nothing')}" for name in body[:5]
-        )
-        raise DakitError(f"weights {path} do not fit {arch}: {len(body)} entries beside the head differ{listed}")
-    network.load_state_dict({name: state[name] for name in ours if name not in differ}, strict=False)

@@ -241,7 +241,7 @@ def test_files_that_are_not_the_weights_are_refused(tmp_path):
         attempt(tmp_path / "keys.pth")
     for name in ("text.pth", "text.safetensors"):
         (tmp_path / name).write_text("not weights")
-        with pytest.raises(DakitError, match=f"{name}: cannot be read as weights"):
+        with pytest.raises(DakitError, match=f"{name}: cannot be read as a state dict"):
             attempt(tmp_path / name)
 
 
@@ -252,7 +252,7 @@ def test_a_weights_file_cannot_run_code(tmp_path):
 
     torch.save({"features.0.weight": Touch()}, tmp_path / "code.pth")
     selector = FeatureKnn(neighbours=1, weights=File(tmp_path / "code.pth"))
-    with pytest.raises(DakitError, match=r"code\.pth: cannot be read as weights"):
+    with pytest.raises(DakitError, match=r"code\.pth: cannot be read as a state dict"):
         choose(selector, images(3, 19), images(1, 19))
     assert not (tmp_path / "touched").exists()
 
