@@ -104,7 +104,8 @@ class ImageSet(Protocol):
 
     A dataset with a published split also has ``parts``, a name per image such as "train" or "Set 1".
     One that stands for files on disk also has ``fingerprint() -> str``, a hash of the content, so that
-    dakit need not decode every image to know whether the data changed.
+    dakit need not decode every image to know whether the data changed, and
+    ``readable() -> (ImageSet, {path: reason})``, itself without the files that cannot be decoded.
     """
 
     @property
@@ -180,6 +181,11 @@ class Stage(Protocol):
     ``version`` is raised when the same parameters and inputs give another result, so that old results
     are not taken for new ones. ``run`` is annotated: each input with :class:`ImageSet`, :class:`TestSet`
     or ``Trained[...]`` (optional inputs ``| None = None``), its result with a NamedTuple of such types.
+
+    Two methods are optional, and asked before anything runs; each returns what is wrong, in text:
+    ``check(inputs: frozenset[str])`` with the names of the inputs that the recipe gives, and
+    ``check_sizes(sizes: Mapping[str, int | None])`` with how many images each is, None where that is not
+    known because an earlier stage makes them.
     """
 
     version: int

@@ -15,10 +15,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from dakit.data.sets import Sealed, Subset, Unlabelled, fingerprint
+from dakit.data.sets import Sealed, Subset, Unlabelled, fingerprint, shown
 from dakit.errors import DakitError, RecipeError, did_you_mean
 from dakit.files import write_json, write_text, written
-from dakit.interfaces import Context, File, Folder, ImageSet, Observer
+from dakit.interfaces import Context, File, Folder, ImageSet, Observer, Spec
 from dakit.metrics import Round, Summary, summarise
 from dakit.recipe import DataPlan, Plan, Recipe, StagePlan, load_recipe, stage_outputs
 from dakit.runs import INDEX
@@ -85,14 +85,15 @@ def run(
     Raises:
         DakitError: missing data, a fault in a stage, a folder that cannot be written or that another run writes.
     """
-    folder = output_folder(recipe, out)
+    folder, fresh = output_folder(recipe, out), set(fresh)
     chosen = list(dict.fromkeys(recipe.plan(row).row for row in (recipe.rows if rows is None else rows)))
     session = _Session(recipe, folder, tuple(observers))
     steps = session.steps(chosen, until, fold)
     for name in fresh:
         if name not in {step.stage.name for step in steps}:
             raise DakitError(f"--fresh {name}: no such stage{did_you_mean(name, {s.stage.name for s in steps})}")
-    forget = {(step.stage.name, step.key) for step in steps if step.stage.name in set(fresh)}
+    session.preflight([step for step in steps if step.stage.name in fresh or not session.has(step)])
+    forget = {(step.stage.name, step.key) for step in steps if step.stage.name in fresh}
     with session.store.writing():
         for name, key in forget:
             session.store.discard(name, key)
@@ -106,11 +107,11 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
     made = 0
     total = len({step.key for step in steps})
     notes: list[str] = []
-    warnings: list[str] = []
+    warnings = session.warnings
     rounds: dict[str, list[Round]] = {row: [] for row in chosen}
     for step in steps:
         first = step.key not in done  # a result that rows and folds share is made, and its notes are told, once
-        if first and not session.store.has(step.stage.name, step.key):
+        if first and not session.has(step):
             session.make(step, f"{len(done) + 1}/{total}")
             made += 1
         done[step.key] = None
@@ -198,6 +199,7 @@ class _Session:
         self.store = Store(folder / "store", recipe.registry)
         self._results: dict[str, Result] = {}
         self._sets: dict[str, ImageSet] = {}
+        self.warnings: list[str] = []
 
     def steps(self, rows: Sequence[str], until: str | None, fold: int | None) -> list[Step]:
         """Every stage of every row, seed and fold in the order of running, with keys."""
@@ -266,16 +268,20 @@ class _Session:
             except DakitError as error:
                 problems.append(f"{data.role} ({data.spec.name}): {error}")
         if problems:
-            raise DakitError("\n".join(problems) + self._without_data())
-        classes = {
-            data.role: self.set(data).classes
-            for data in needed.values()
-            if not data.unlabelled and self.set(data).classes
-        }
+            missing = any(not path.exists() for data in needed.values() for path in _paths(data))
+            raise DakitError("\n".join(problems) + (self._without_data() if missing else ""))
+        labelled = {data.role: self.set(data) for data in needed.values() if self.set(data).classes}
+        classes = {role: images.classes for role, images in labelled.items()}
         if len(set(classes.values())) > 1:
             lists = "\n".join(f"  {role}: {', '.join(names)}" for role, names in classes.items())
             raise RecipeError([f"{self.recipe.file}: data: the class lists differ:\n{lists}\n"
                                "  expected the same names in the same order (set data.classes)"])  # fmt: skip
+        for names in set(classes.values()):
+            found = {label for images in labelled.values() for label in images.labels}
+            empty = [name for label, name in enumerate(names) if label not in found]
+            if empty or len(names) < 2:
+                what = f"no image is of the class {', '.join(empty)}" if empty else f"there is one class, {names[0]}"
+                raise RecipeError([f"{self.recipe.file}: data: {what}; expected images of two classes or more"])
 
     def _without_data(self) -> str:
         """Name a profile that needs nothing from disk."""
@@ -293,8 +299,23 @@ class _Session:
         key = _data_key(data)
         if key not in self._sets:
             images: ImageSet = data.spec.build(data.size, data.classes)
+            if hasattr(images, "readable"):
+                images = self._readable(data, images)
             self._sets[key] = Unlabelled(images) if data.unlabelled else images
         return self._sets[key]
+
+    def _readable(self, data: DataPlan, images: Any) -> ImageSet:
+        """The set as the recipe wants it where some files cannot be decoded."""
+        good, faults = images.readable()
+        if not faults:
+            return images
+        listed = "".join(f"\n  {shown(path)}: {why}" for path, why in list(faults.items())[:20])
+        listed += f"\n  and {len(faults) - 20} more" if len(faults) > 20 else ""
+        told = f"{len(faults)} of {len(images)} images cannot be read"
+        if data.on_bad_image == "error" or not len(good):
+            raise DakitError(f"{told}:{listed}\n  mend or remove them, or set data.on_bad_image: skip")
+        self.warnings.append(f"{data.role} ({data.spec.name}): {told} and are left out:{listed}")
+        return good
 
     def parts(self, data: DataPlan, seed: int, fold: int) -> dict[str, Any]:
         """What a recipe may name of a role: ``all``, or ``train`` and ``test``."""
@@ -312,6 +333,53 @@ class _Session:
         return self._sets[key]  # type: ignore[return-value]
 
     # ---------------------------------------------------------------------------------- results
+    def has(self, step: Step) -> bool:
+        """Whether a step's result is there."""
+        return self.store.has(step.stage.name, step.key)
+
+    def preflight(self, steps: Iterable[Step]) -> None:
+        """Ask the stages that are to run what does not fit the data, and show every network one image.
+
+        So what would fail after hours, such as weights of another network, fails before anything is written.
+
+        Raises:
+            DakitError: every problem, or the device is not there.
+        """
+        import torch
+
+        from dakit.training import accelerator
+
+        problems: dict[str, None] = {}
+        tried: set[tuple[Spec[Any], int, int]] = set()
+        for step in steps:
+            data = self.recipe.plan(step.row).data
+            size = next(iter(data.values())).size
+            count = max((len(self.set(plan).classes) for plan in data.values()), default=0)
+            sizes = {
+                name: len(step.inputs[name]()) if reference.producer in data else None
+                for name, reference in step.stage.inputs.items()
+            }
+            for text in getattr(step.stage.spec.build(), "check_sizes", lambda sizes: [])(sizes):
+                problems[f"stages.{step.stage.name}: {text}"] = None
+            for name, spec in step.stage.spec.params.items():
+                if not isinstance(spec, Spec) or spec.kind not in ("translator", "discriminator", "classifier"):
+                    continue
+                if (spec, count, size) in tried:
+                    continue
+                tried.add((spec, count, size))
+                try:
+                    network = spec.build(count) if spec.kind == "classifier" else spec.build()
+                    with torch.no_grad():
+                        network.eval()(torch.zeros(1, 3, size, size))
+                except DakitError as error:
+                    problems[f"stages.{step.stage.name}.{name}: {error}"] = None
+                except Exception as error:  # a network's own, such as a kernel larger than the image
+                    text = f"{spec.name} fails on an image of {size} x {size} pixels: {type(error).__name__}: {error}"
+                    problems[f"stages.{step.stage.name}.{name}: {text}"] = None
+        if problems:
+            raise DakitError("\n".join(problems))
+        accelerator(self.recipe.engine)
+
     def prepare(self, rows: Sequence[str], steps: Sequence[Step]) -> None:
         """Say what is about to be run, and where each result will be."""
         found = self.recipe.registry.plugins.found
@@ -417,7 +485,7 @@ def fingerprint_once(images: Any) -> str:
 
 
 def _data_key(data: DataPlan) -> str:
-    about = [data.role, data.spec.identity(), data.unlabelled, data.size, data.classes]
+    about = [data.role, data.spec.identity(), data.unlabelled, data.size, data.classes, data.on_bad_image]
     return json.dumps(about, sort_keys=True)
 
 

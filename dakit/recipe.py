@@ -9,7 +9,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dakit.data.splits import Split
 from dakit.errors import DakitError, RecipeError, did_you_mean
@@ -34,6 +34,7 @@ _ROOT: Mapping[str, Any] = {
     "recipe": str, "title": str, "method": str, "rows": list, "seeds": list, "engine": dict, "data": dict,
     "components": dict, "stages": dict, "pictures": list, "variants": dict, "profiles": dict, "published": dict,
 }  # fmt: skip
+_DATA_SETTINGS = ("size", "classes", "on_bad_image")  # every other key of `data` is a role
 _NAME = r"[A-Za-z_][\w-]*"
 _COMPONENTS = [kind for kind in KINDS if kind not in ("dataset", "stage")]
 
@@ -51,7 +52,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class DataPlan:
-    """One role of the data: which dataset, how it is split, whether its labels are hidden."""
+    """One role of the data: which dataset, how it is split, whether its labels are hidden and bad files left out."""
 
     role: str
     spec: Spec[ImageSet]
@@ -59,6 +60,7 @@ class DataPlan:
     unlabelled: bool
     size: int
     classes: tuple[str, ...] | None
+    on_bad_image: Literal["error", "skip"] = "error"
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,7 @@ class _Checker:
             for name, value in document.setdefault(group, {}).items():
                 if not re.fullmatch(_NAME, name):
                     self.problem((group, name), "a name is letters, digits, _ and -")
-                if not isinstance(value, dict) and (group, name) not in (("data", "size"), ("data", "classes")):
+                if not isinstance(value, dict) and not (group == "data" and name in _DATA_SETTINGS):
                     self.problem((group, name), f"must be a mapping, not {value!r}")
         if not document["stages"] and ("stages",) in self.where:
             self.problem(("stages",), "there is none")
@@ -356,9 +358,11 @@ class _Checker:
 
     def roles(self, document: dict[str, Any]) -> dict[str, DataPlan]:
         """Every role of ``data``: with its size and classes, as one cannot be read without them."""
-        size, classes = document.get("size"), document.get("classes")
+        size, classes, bad = document.get("size"), document.get("classes"), document.get("on_bad_image", "error")
         if type(size) is not int or size < 1:
             self.problem(("data", "size"), f"must be the height and width of the images in pixels, not {size!r}")
+        if bad not in ("error", "skip"):
+            self.problem(("data", "on_bad_image"), f"must be error or skip, not {bad!r}")
         if classes is not None:
             if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
                 self.problem(("data", "classes"), f"must be a list of names, not {classes!r}")
@@ -366,7 +370,7 @@ class _Checker:
                 self.problem(("data", "classes"), f"must be at least two different names, not {classes!r}")
         plans = {}
         for role, given in document.items():
-            if role in ("size", "classes"):
+            if role in _DATA_SETTINGS:
                 continue
             key = ("data", role)
             params = {k: v for k, v in given.items() if k not in ("use", "split", "unlabelled")}
@@ -393,6 +397,7 @@ class _Checker:
                 unlabelled=unlabelled is True,
                 size=size if type(size) is int else 0,
                 classes=tuple(classes) if isinstance(classes, list) else None,
+                on_bad_image=bad,
             )
         return plans
 

@@ -26,6 +26,7 @@ TINY_NETWORKS = [
     "nearest_distinct.perplexity=5",
     "nearest_distinct.neighbours=1",
     "engine.device=cpu",
+    *(f"{stage}.batch_size=8" for stage in ("adapt", "probe")),
     *(f"{stage}.steps=2" for stage in ("pretrain", "pretrain_shallow", "stage_1", "stage_2", "adapt", "probe")),
 ]
 

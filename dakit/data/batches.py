@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
@@ -22,6 +22,24 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     indices: Tensor
+
+
+def too_few(batch_size: int, parts: Mapping[str, tuple[int, int | None]]) -> list[str]:
+    """What is wrong where a batch holds more images of a set than there are; a batch is never made smaller.
+
+    Args:
+        batch_size: as the recipe says.
+        parts: for each input how many images of it a batch holds, and how many there are (None: not known).
+
+    >>> too_few(32, {"train": (16, 10), "extra": (16, None)})
+    ['batch_size: 32 takes 16 images of train a step, but there are 10; at most 20 fits']
+    """
+    return [
+        f"batch_size: {batch_size} takes {need} images of {name} a step, but there are {have}; "
+        f"at most {have * batch_size // need} fits"
+        for name, (need, have) in parts.items()
+        if have is not None and have < need
+    ]
 
 
 class Batches:

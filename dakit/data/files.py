@@ -11,7 +11,7 @@ from pathlib import Path
 from dakit.errors import DakitError
 from dakit.interfaces import Folder
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 
 def existing_folder(root: str, expected: str) -> Path:

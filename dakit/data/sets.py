@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import sys
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -117,6 +119,17 @@ class FileImages:
     def __getitem__(self, index: int, /) -> Sample:
         return Sample(read_image(self.paths[index], self.size, self.fit), self.labels[index], self.groups[index])
 
+    def readable(self) -> tuple[FileImages, dict[Path, str]]:
+        """The set without the files that cannot be decoded, and these with the reason."""
+        faults = unreadable(self.paths, self.size, self.fit)
+        if not faults:
+            return self, {}
+        good = [i for i, path in enumerate(self.paths) if path not in faults]
+        labels, groups = [self.labels[i] for i in good], [self.groups[i] for i in good]
+        parts = None if self.parts is None else [self.parts[i] for i in good]
+        paths = [self.paths[i] for i in good]
+        return FileImages(paths, labels, groups, self.classes, parts, size=self.size, fit=self.fit), faults
+
     def fingerprint(self) -> str:
         """A hash of every file's content and of labels, groups, classes, size and fit; not of the paths."""
         digest = hashlib.sha256(
@@ -131,10 +144,16 @@ def read_image(path: Path, size: int, fit: Literal["crop", "squash"] = "crop") -
     """Decode one file to uint8 ``(3, size, size)``.
 
     Raises:
-        DakitError: the file is missing, damaged, not an image, or absurdly large; the path is named.
+        DakitError: the file is missing, damaged, not an image, of several frames, or absurdly large (more than
+            ``PIL.Image.MAX_IMAGE_PIXELS``, told before it is decoded); the path is named.
     """
     try:
         with Image.open(path) as opened:
+            if opened.width * opened.height > (Image.MAX_IMAGE_PIXELS or sys.maxsize):
+                limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels are allowed"
+                raise ValueError(f"{opened.width} x {opened.height} pixels, but at most {limit}")
+            if getattr(opened, "is_animated", False) and opened.format != "MPO":  # MPO: a photograph and its preview
+                raise ValueError(f"it holds {getattr(opened, 'n_frames', 2)} images, but one is expected")
             opened.draft("RGB", (size, size))  # JPEG: decode near the size needed
             image = ImageOps.exif_transpose(opened)
             if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):  # 16-bit grey: keep the high byte
@@ -147,10 +166,57 @@ def read_image(path: Path, size: int, fit: Literal["crop", "squash"] = "crop") -
                 image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
             else:
                 image = image.resize((size, size), Image.Resampling.BILINEAR)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DakitError(f"{path}: cannot be read as an image: {error}") from error
+    except UnidentifiedImageError as error:
+        why = "it is no image, or of an unknown kind" if path.stat().st_size else "it is empty"
+        raise DakitError(f"{shown(path)}: cannot be read as an image: {why}") from error
+    except Exception as error:  # what a decoder raises on a damaged file is the file's fault, whatever it is
+        why = getattr(error, "strerror", None) or str(error)
+        raise DakitError(f"{shown(path)}: cannot be read as an image: {why}") from error
     # NumPy, not torch, turns the axes: files are decoded in threads, see dakit.data.batches.Reader.
     return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
+
+
+def unreadable(paths: Iterable[Path], size: int, fit: Literal["crop", "squash"] = "crop") -> dict[Path, str]:
+    """Which files :func:`read_image` cannot decode, and why.
+
+    Every file is decoded once: good ones are remembered beside their digests, see :func:`file_digests`.
+    """
+    faults: dict[Path, str] = {}
+
+    def decode(path: Path) -> str:
+        try:
+            read_image(path, size, fit)
+        except DakitError as error:
+            return str(error).rpartition("as an image: ")[2]
+        return ""
+
+    with _memory() as database, ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        database.execute("create table if not exists readable (key text primary key)")
+        keys: dict[Path, bytes] = {}
+        settled: set[Path] = set()
+        for path in paths:
+            try:
+                keys[path], old = _stamp(path)
+            except OSError as error:
+                faults[path] = error.strerror or str(error)
+                continue
+            if old:
+                settled.add(path)
+        new = [
+            p for p, k in keys.items() if not database.execute("select 1 from readable where key = ?", (k,)).fetchone()
+        ]
+        for some in (new[start : start + 1000] for start in range(0, len(new), 1000)):
+            found = dict(zip(some, threads.map(decode, some), strict=True))
+            faults |= {path: why for path, why in found.items() if why}
+            good = [(keys[path],) for path, why in found.items() if not why and path in settled]
+            with database:
+                database.executemany("insert or replace into readable values (?)", good)
+    return faults
+
+
+def shown(path: Path) -> str:
+    """A file's name for people; in quotes where it could disturb a terminal."""
+    return str(path) if str(path).isprintable() else repr(str(path))
 
 
 def file_digests(paths: Iterable[Path]) -> list[str]:
@@ -161,12 +227,18 @@ def file_digests(paths: Iterable[Path]) -> list[str]:
     Raises:
         DakitError: a file cannot be read, or the memory cannot be used.
     """
+    with _memory() as database:
+        database.execute("create table if not exists digests (key text primary key, digest text)")
+        return _digests(paths, database)
+
+
+@contextmanager
+def _memory() -> Iterator[sqlite3.Connection]:
     folder = Path(os.environ.get("DAKIT_CACHE") or Path.home() / ".cache" / "dakit")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(folder / "digests.sqlite", timeout=60)) as database:
-            database.execute("create table if not exists digests (key text primary key, digest text)")
-            return _digests(paths, database)
+            yield database
     except (OSError, sqlite3.Error) as error:
         raise DakitError(
             f"{folder}: the memory of file digests cannot be used: {error}; "
@@ -174,25 +246,30 @@ def file_digests(paths: Iterable[Path]) -> list[str]:
         ) from error
 
 
+def _stamp(path: Path) -> tuple[bytes, bool]:
+    """What tells that a file is unchanged, and whether that may be relied on."""
+    status = os.stat(path)
+    # The change time betrays a file replaced by another of its size and modification time.
+    stamp = f"|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
+    # A file written within the clock's grain could change again under the same time stamp.
+    old = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > 2_000_000_000
+    return os.fsencode(os.path.abspath(path)) + stamp.encode(), old  # bytes: a name need not be UTF-8
+
+
 def _digests(paths: Iterable[Path], database: sqlite3.Connection) -> list[str]:
     digests: list[str] = []
     new: list[tuple[bytes, str]] = []
-    now = time.time_ns()
     for path in paths:
         try:
-            status = os.stat(path)
-            # The change time betrays a file replaced by another of its size and modification time.
-            stamp = f"|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
-            key = os.fsencode(os.path.abspath(path)) + stamp.encode()  # bytes: a name need not be UTF-8
+            key, old = _stamp(path)
             row = database.execute("select digest from digests where key = ?", (key,)).fetchone()
             if row is None:
                 with open(path, "rb") as file:
                     row = (hashlib.file_digest(file, "sha256").hexdigest(),)
-                # A file written within the clock's grain could change again under the same time stamp.
-                if now - max(status.st_mtime_ns, status.st_ctime_ns) > 2_000_000_000:
+                if old:
                     new.append((key, row[0]))
         except OSError as error:
-            raise DakitError(f"{path}: cannot be read: {error.strerror}") from error
+            raise DakitError(f"{shown(path)}: cannot be read: {error.strerror}") from error
         digests.append(row[0])
         if len(new) == 1000:  # written now and then, so that other processes wait for no more than that
             _remember(new, database)

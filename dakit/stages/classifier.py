@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dakit.data.augment import Augment, augmentation
-from dakit.data.batches import Batches
+from dakit.data.batches import Batches, too_few
 from dakit.data.sets import Joined
 from dakit.errors import DakitError
 from dakit.interfaces import (
@@ -107,6 +107,17 @@ class TrainClassifier:
             problems.append(f"extra_share {self.extra_share} of a batch of {self.batch_size} leaves one side empty")
         return problems
 
+    def check_sizes(self, sizes: Mapping[str, int | None]) -> list[str]:
+        """Whether there are enough images for a batch; None is a number that is not known yet."""
+        train, extra = sizes["train"], sizes.get("extra")
+        if self.extra_share is not None:
+            share = round(self.extra_share * self.batch_size)
+            return too_few(self.batch_size, {"train": (self.batch_size - share, train), "extra": (share, extra)})
+        if "extra" not in sizes:
+            return too_few(self.batch_size, {"train": (self.batch_size, train)})
+        both = None if train is None or extra is None else train + extra
+        return too_few(self.batch_size, {"train and extra": (self.batch_size, both)})
+
     def run(
         self,
         ctx: Context,
@@ -126,6 +137,9 @@ class TrainClassifier:
                 raise DakitError(f"{name}: every image needs a label to train a classifier")
         if extra is not None and extra.classes != train.classes:
             raise DakitError(f"extra has the classes {extra.classes}, but train has {train.classes}")
+        sizes = {"train": len(train)} | ({} if extra is None else {"extra": len(extra)})
+        for text in self.check_sizes(sizes):
+            raise DakitError(text)
         student: nn.Module = self.classifier.build(len(train.classes))
         if init is not None:
             if init.spec != self.classifier or init.classes != train.classes:
@@ -193,14 +207,11 @@ class TrainClassifier:
         seed = derive_seed(ctx.seed, "order")
         if extra is None or self.extra_share is None:
             images = train if extra is None else Joined([train, extra])
-            batches = Batches(images, min(self.batch_size, len(images)), seed, balanced=self.balanced)
+            batches = Batches(images, self.batch_size, seed, balanced=self.balanced)
             return lambda n: batches(n)[:2]
         share = round(self.extra_share * self.batch_size)
-        rest = self.batch_size - share
-        # Where a set is smaller than its part of a batch, both parts shrink, so that the share stays.
-        scale = min(1.0, len(train) / rest, len(extra) / share)
-        ours = Batches(train, max(1, round(scale * rest)), seed, balanced=self.balanced)
-        theirs = Batches(extra, max(1, round(scale * share)), derive_seed(seed, "extra"), balanced=self.balanced)
+        ours = Batches(train, self.batch_size - share, seed, balanced=self.balanced)
+        theirs = Batches(extra, share, derive_seed(seed, "extra"), balanced=self.balanced)
 
         def both(n: int) -> tuple[Tensor, Tensor]:
             a, b = ours(n), theirs(n)

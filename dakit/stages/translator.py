@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dakit.data.augment import Augment, augmentation
-from dakit.data.batches import Batches
+from dakit.data.batches import Batches, too_few
 from dakit.errors import DakitError
 from dakit.interfaces import (
     Classifier,
@@ -147,6 +147,10 @@ class TrainTranslator:
             problems.append("`teacher`, `transfer` and `init_classifier` need a `classifier` (f_W)")
         return problems
 
+    def check_sizes(self, sizes: Mapping[str, int | None]) -> list[str]:
+        """Whether there are enough images for a batch; None is a number that is not known yet."""
+        return too_few(self.batch_size, {name: (self.batch_size, sizes[name]) for name in ("source", "target")})
+
     def run(
         self,
         ctx: Context,
@@ -164,6 +168,8 @@ class TrainTranslator:
         """
         if self.classifier is not None and (not source.classes or min(source.labels, default=-1) < 0):
             raise DakitError("source: every image needs a label when there is a classifier")
+        for text in self.check_sizes({"source": len(source), "target": len(target)}):
+            raise DakitError(text)
         trainer = Trainer(ctx)
         specs: dict[str, Spec[Any]] = {"G_SW": self.generator, "G_WS": self.generator,
                                        "D_W": self.discriminator, "D_S": self.discriminator}  # fmt: skip
@@ -190,9 +196,8 @@ class TrainTranslator:
         if isinstance(transfer, nn.Module):
             transfer = transfer.to(trainer.device)
         augment = augmentation(self.augment).to(trainer.device)
-        batch = min(self.batch_size, len(source), len(target))
-        sources = Batches(source, batch, derive_seed(ctx.seed, "source"))
-        targets = Batches(target, batch, derive_seed(ctx.seed, "target"))
+        sources = Batches(source, self.batch_size, derive_seed(ctx.seed, "source"))
+        targets = Batches(target, self.batch_size, derive_seed(ctx.seed, "target"))
         pools = {"W": ImagePool(self.pool), "S": ImagePool(self.pool)}
 
         def step(n: int) -> Mapping[str, Tensor]:

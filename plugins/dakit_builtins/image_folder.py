@@ -26,7 +26,7 @@ def image_folder(
 
     Layout::
 
-        <root>/<class>/**/*.jpg     also .jpeg .png .bmp .webp .tif .tiff .ppm .pgm, in either case
+        <root>/<class>/**/*.jpg     also .jpeg .png .gif .bmp .webp .tif .tiff .ppm .pgm, in either case
 
     Folders below a class folder belong to that class. Hidden files and folders, and files that lie in no
     class folder, are passed over. Linked folders below a class folder are not entered.

@@ -72,6 +72,11 @@ def manifest(
     unsplit = [line for line, row in rows if row.get("split") == ""]
     if unsplit:
         raise DakitError(f"{source}:{unsplit[0]}: the split is empty (in {len(unsplit)} rows)")
+    split: dict[Path, tuple[int, str]] = {}
+    for (line, row), path in zip(rows, paths, strict=True):
+        other, part = split.setdefault(path, (line, row.get("split", "")))
+        if part != row.get("split", ""):
+            raise DakitError(f'{source}:{line}: {row["path"]} is in "{row["split"]}", but in "{part}" in line {other}')
     first: dict[Path, int] = {}  # a path listed twice must not stand on both sides of a split
     groups = [
         row.get("group") or f"#{first.setdefault(path, i)}"

@@ -332,15 +332,29 @@ def test_check(settings: dict[str, Any], inputs: set[str], problem: str | None) 
 
 
 @pytest.mark.parametrize(
-    ("few", "many", "share", "size", "parts"),
-    [(3, 30, 0.5, 16, (3, 3)), (30, 2, 0.5, 16, (2, 2)), (6, 30, 0.25, 16, (6, 2)), (1, 30, 0.75, 16, (1, 3))],
+    ("settings", "sizes", "problem"),
+    [
+        ({}, {"train": 4}, None),
+        ({}, {"train": 3}, "batch_size: 4 takes 4 images of train a step, but there are 3; at most 3 fits"),
+        ({}, {"train": 3, "extra": 1}, None),
+        ({}, {"train": 1, "extra": 2}, "takes 4 images of train and extra a step, but there are 3; at most 3 fits"),
+        ({}, {"train": 1, "extra": None}, None),  # an earlier stage makes it
+        ({"extra_share": 0.25}, {"train": 2, "extra": 9}, "takes 3 images of train a step, but there are 2"),
+        ({"extra_share": 0.5}, {"train": 2, "extra": 1}, "takes 2 images of extra a step, but there are 1; at most 2"),
+        ({"extra_share": 0.5}, {"train": 2, "extra": None}, None),
+    ],
 )
-def test_a_set_smaller_than_its_part_of_a_batch_keeps_the_share(
-    tmp_path: Path, few: int, many: int, share: float, size: int, parts: tuple[int, int]
+def test_a_batch_larger_than_the_set_is_refused(
+    settings: dict[str, Any], sizes: dict[str, int | None], problem: str | None
 ) -> None:
-    train, extra = numbered([0] * few, 0), numbered([1] * many, 100)
-    batches = seen(tmp_path, train=train, extra=extra, extra_share=share, batch_size=size, steps=2)
-    assert [(sum(v < 100 for v in batch), sum(v >= 100 for v in batch)) for batch in batches] == [parts] * 2
+    found = TrainClassifier(classifier=F, steps=1, batch_size=4, **settings).check_sizes(sizes)
+    assert len(found) == (problem is not None)
+    assert problem is None or problem in found[0]
+
+
+def test_a_batch_is_never_made_smaller(tmp_path: Path) -> None:
+    with pytest.raises(DakitError, match="batch_size: 5 takes 5 images of train a step, but there are 4"):
+        TrainClassifier(classifier=F, steps=1, batch_size=5).run(tiny.context(tmp_path), train=TRAIN)
 
 
 def test_facts(tmp_path: Path) -> None:

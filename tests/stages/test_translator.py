@@ -493,3 +493,10 @@ def test_a_pool_read_from_a_checkpoint_goes_to_the_device_of_its_images() -> Non
     for _ in range(20):
         assert pool.exchange(torch.zeros(1, 3, 2, 2, device="meta")).device.type == "meta"
         pool.load_state_dict({"images": [torch.zeros(3, 2, 2)]})
+
+
+def test_a_batch_is_never_made_smaller(tmp_path: Path) -> None:
+    stage = TrainTranslator(**{**STEP, "batch_size": 3})
+    assert stage.check_sizes({"source": 3, "target": None}) == []
+    with pytest.raises(DakitError, match="batch_size: 3 takes 3 images of target a step, but there are 2"):
+        stage.run(tiny.context(tmp_path), source=tiny.images([0, 1, 2]), target=tiny.images([-1, -1]))
