@@ -299,14 +299,14 @@ class _Session:
         key = _data_key(data)
         if key not in self._sets:
             images: ImageSet = data.spec.build(data.size, data.classes)
-            if hasattr(images, "readable"):
-                images = self._readable(data, images)
+            images = self._readable(data, images)
             self._sets[key] = Unlabelled(images) if data.unlabelled else images
         return self._sets[key]
 
-    def _readable(self, data: DataPlan, images: Any) -> ImageSet:
+    def _readable(self, data: DataPlan, images: ImageSet) -> ImageSet:
         """The set as the recipe wants it where some files cannot be decoded."""
-        good, faults = images.readable()
+        good: ImageSet
+        good, faults = getattr(images, "readable", lambda: (images, {}))()
         if not faults:
             return images
         listed = "".join(f"\n  {shown(path)}: {why}" for path, why in list(faults.items())[:20])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +22,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         DakitError: the file is missing, damaged or cut off, would run code, holds anything but named tensors,
             or has a value that is not finite.
     """
+    state: Any
     expected = "expected a state dict of tensors, .safetensors or written by torch.save"
     try:
         if path.suffix == ".safetensors":
@@ -46,7 +48,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise DakitError(f"weights {path}: {len(broken)} of {len(state)} tensors hold NaN or infinity: {broken[0]}")
-    return state
+    return dict(state)
 
 
 def load_weights(network: nn.Module, path: Path, *, head: str, arch: str) -> None:
