@@ -91,7 +91,7 @@ class TrainTranslator:
         sample_rows: how many moments the picture shows.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -186,11 +186,6 @@ class TrainTranslator:
                     raise DakitError(f"init: f_W knows {start.classes}, but source has {source.classes}")
                 _load(made["f_W"], self.classifier, start, "f_W")
         nets = {name: trainer.place(network, train=True) for name, network in made.items()}
-        G_SW, G_WS, D_W, D_S, f_W = (nets.get(name) for name in ("G_SW", "G_WS", "D_W", "D_S", "f_W"))
-        assert G_SW is not None
-        assert G_WS is not None
-        assert D_W is not None
-        assert D_S is not None
         f_S = None if teacher is None else trainer.place(teacher.build(), train=False)
         transfer = None if self.transfer is None else self.transfer.build()
         if isinstance(transfer, nn.Module):
@@ -204,43 +199,14 @@ class TrainTranslator:
             drawn = sources(n)
             x_s, y_s = augment(trainer.images(drawn.images)), drawn.labels.to(trainer.device)
             x_w = augment(trainer.images(targets(n).images))
-            for critic in (D_W, D_S):
-                critic.requires_grad_(False)
-            # One direction after the other: the gradients add up to those of the sum, with half the memory.
-            with trainer.autocast():
-                fake_w, losses = self._direction(x_s, x_w, G_SW, G_WS, D_W, "W")
-                if f_W is not None:
-                    said: Prediction = f_W(fake_w)
-                    losses["f_W cross-entropy"] = self.classification_weight * F.cross_entropy(said.logits.float(), y_s)
-                    if f_S is not None and transfer is not None:
-                        with torch.no_grad():
-                            taught = f_S(x_s if self.teacher_sees == "source" else fake_w)
-                        losses["f_W transfer"] = transfer(taught, said)
-            trainer.backward(losses)
-            with trainer.autocast():
-                fake_s, back = self._direction(x_w, x_s, G_WS, G_SW, D_S, "S")
-            trainer.backward(back)
-            critics = {}
-            for critic, real, fake, side in ((D_W, x_w, fake_w, "W"), (D_S, x_s, fake_s, "S")):
-                critic.requires_grad_(True)
-                with trainer.autocast():
-                    seen = pools[side].exchange(fake.detach())
-                    critics[f"D_{side}"] = critic_loss(critic(real), critic(seen), self.objective)
-            trainer.backward(critics)
-            return {**losses, **back, **critics}
+            return self.step(trainer, nets, pools, x_s, y_s, x_w, f_S, transfer)
 
-        def adam(*names: str) -> torch.optim.Optimizer:
-            weights = [p for name in names if name in nets for p in nets[name].parameters()]
-            if "f_W" in names and isinstance(transfer, nn.Module):
-                weights += list(transfer.parameters())
-            return torch.optim.Adam(weights, lr=self.lr, betas=(self.beta1, 0.999))
-
-        follow = _Followed(source, self.samples, trainer, G_SW)
+        follow = _Followed(source, self.samples, trainer, nets["G_SW"])
         history = trainer.fit(
             title=f"training translators on {len(source)} + {len(target)} images",
             steps=self.steps,
             networks=nets | ({"transfer": transfer} if isinstance(transfer, nn.Module) else {}),
-            optimisers={"generators": adam("G_SW", "G_WS", "f_W"), "critics": adam("D_W", "D_S")},
+            optimisers=self.optimisers(nets, transfer),
             decay_from=self.decay_from,
             step=step,
             others={"pool W": pools["W"], "pool S": pools["S"], "samples": follow},
@@ -249,12 +215,78 @@ class TrainTranslator:
         follow.draw(ctx)
         curves_png(history, ctx.folder / "losses.png")
         return TrainedTranslator(
-            trained(G_SW, self.generator),
-            trained(G_WS, self.generator),
-            trained(D_W, self.discriminator),
-            trained(D_S, self.discriminator),
-            None if f_W is None or self.classifier is None else trained(f_W, self.classifier, source.classes),
+            trained(nets["G_SW"], self.generator),
+            trained(nets["G_WS"], self.generator),
+            trained(nets["D_W"], self.discriminator),
+            trained(nets["D_S"], self.discriminator),
+            None if self.classifier is None else trained(nets["f_W"], self.classifier, source.classes),
         )
+
+    def optimisers(
+        self, nets: Mapping[str, nn.Module], transfer: TransferLoss | None = None
+    ) -> dict[str, torch.optim.Optimizer]:
+        """Adam for what minimises Eq. 8 (with the weights of ``transfer``, where it has any), and for the critics."""
+        learned = [nets[name] for name in ("G_SW", "G_WS", "f_W") if name in nets]
+        learned += [transfer] if isinstance(transfer, nn.Module) else []
+        players = {"generators": learned, "critics": [nets["D_W"], nets["D_S"]]}
+        return {
+            player: torch.optim.Adam(
+                [p for network in networks for p in network.parameters()],
+                lr=self.lr,
+                betas=(self.beta1, 0.999),
+                fused=True,
+            )
+            for player, networks in players.items()
+        }
+
+    def step(
+        self,
+        trainer: Trainer,
+        nets: Mapping[str, nn.Module],
+        pools: Mapping[str, ImagePool],
+        x_s: Tensor,
+        y_s: Tensor,
+        x_w: Tensor,
+        f_S: nn.Module | None = None,
+        transfer: TransferLoss | None = None,
+    ) -> dict[str, Tensor]:
+        """All losses of one batch, after adding their gradients to the networks'.
+
+        Args:
+            trainer: of the stage.
+            nets: G_SW, G_WS, D_W, D_S and perhaps f_W, in training mode.
+            pools: "W" and "S".
+            x_s: source images ``(B, 3, H, W)`` in [-1, 1],
+            y_s: and their labels.
+            x_w: target images, as many.
+            f_S: the frozen teacher; goes with ``transfer``.
+            transfer: from ``f_S`` to f_W.
+        """
+        G_SW, G_WS, D_W, D_S = (nets[name] for name in ("G_SW", "G_WS", "D_W", "D_S"))
+        for critic in (D_W, D_S):
+            critic.requires_grad_(False)
+        # One direction after the other: the gradients add up to those of the sum, with half the memory.
+        with trainer.autocast():
+            fake_w, losses = self._direction(x_s, x_w, G_SW, G_WS, D_W, "W")
+            if "f_W" in nets:
+                said: Prediction = nets["f_W"](fake_w)
+                losses["f_W cross-entropy"] = self.classification_weight * F.cross_entropy(said.logits.float(), y_s)
+                if f_S is not None and transfer is not None:
+                    with torch.no_grad():
+                        taught = f_S(x_s if self.teacher_sees == "source" else fake_w)
+                    losses["f_W transfer"] = transfer(taught, said)
+        trainer.backward(losses)
+        with trainer.autocast():
+            fake_s, back = self._direction(x_w, x_s, G_WS, G_SW, D_S, "S")
+        trainer.backward(back)
+        critics = {}
+        for critic, real, fake, side in ((D_W, x_w, fake_w, "W"), (D_S, x_s, fake_s, "S")):
+            critic.requires_grad_(True)
+            with trainer.autocast():
+                seen = pools[side].exchange(fake.detach())
+                critics[f"D_{side}"] = critic_loss(critic(real), critic(seen), self.objective)
+        trainer.backward(critics)
+        return {**losses, **back, **critics}
 
     def _direction(
         self, x: Tensor, other: Tensor, there: nn.Module, back: nn.Module, critic: nn.Module, side: str

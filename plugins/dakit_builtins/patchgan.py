@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from dakit.errors import DakitError
 from dakit.interfaces import Positive
+from dakit_builtins.layers import InstanceNorm
 
 
 class PatchGAN(nn.Module):
@@ -41,7 +42,7 @@ class PatchGAN(nn.Module):
         for i in range(layers):
             stride = 2 if i < layers - 1 else 1
             self.model.append(nn.Conv2d(widths[i], widths[i + 1], 4, stride=stride, padding=1))
-            self.model.append(nn.InstanceNorm2d(widths[i + 1]))
+            self.model.append(InstanceNorm())
             self.model.append(nn.LeakyReLU(0.2, inplace=True))
         self.model.append(nn.Conv2d(widths[-1], 1, 4, padding=1))
         for module in self.modules():

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dakit.errors import DakitError
 from dakit.interfaces import Positive
+from dakit_builtins.layers import InstanceNorm, ReflectionPad
 
 
 class ResnetGenerator(nn.Module):
@@ -36,14 +37,14 @@ class ResnetGenerator(nn.Module):
     def __init__(self, *, blocks: Positive = 9, width: Positive = 64) -> None:
         super().__init__()
         self.model = nn.Sequential(
-            nn.ReflectionPad2d(3),
+            ReflectionPad(3),
             *_normed(nn.Conv2d(3, width, 7)),
             *_normed(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)),
             *_normed(nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)),
             *(_Block(4 * width) for _ in range(blocks)),
             *_normed(nn.ConvTranspose2d(4 * width, 2 * width, 3, stride=2, padding=1, output_padding=1)),
             *_normed(nn.ConvTranspose2d(2 * width, width, 3, stride=2, padding=1, output_padding=1)),
-            nn.ReflectionPad2d(3),
+            ReflectionPad(3),
             nn.Conv2d(width, 3, 7),
             nn.Tanh(),
         )
@@ -70,11 +71,11 @@ class _Block(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1),
+            ReflectionPad(1),
             *_normed(nn.Conv2d(channels, channels, 3)),
-            nn.ReflectionPad2d(1),
+            ReflectionPad(1),
             nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            InstanceNorm(),
         )
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -82,4 +83,4 @@ class _Block(nn.Module):
 
 
 def _normed(convolution: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module, nn.Module, nn.Module]:
-    return convolution, nn.InstanceNorm2d(convolution.out_channels), nn.ReLU(inplace=True)
+    return convolution, InstanceNorm(), nn.ReLU(inplace=True)
