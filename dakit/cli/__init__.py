@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from dakit.cli import check, components, export, plan, plugins, predict, recipes, run, translate, verify
+from dakit.cli import check, components, export, init, plan, plugins, predict, recipes, run, translate, verify
 from dakit.errors import DakitError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command("init")(init.init)
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.command("predict")(predict.predict)

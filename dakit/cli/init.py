@@ -1,0 +1,198 @@
+"""``dakit init``."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dakit.cli.common import Json, Overwrite, table
+from dakit.errors import DakitError
+
+if TYPE_CHECKING:
+    from dakit.starter import Found
+
+_Place = "folder of class folders, or CSV file (path,label,split,group)"
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that holds the domains' folders or CSV files.")],
+    source: Annotated[Path | None, typer.Option("--source", metavar="PATH", help=f"Many labels: {_Place}.")] = None,
+    auxiliary: Annotated[
+        str | None, typer.Option("--auxiliary", metavar="PATH", help="No labels: any folder, CSV file, or none.")
+    ] = None,
+    target: Annotated[Path | None, typer.Option("--target", metavar="PATH", help=f"Few labels: {_Place}.")] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option("--groups", metavar="REGEX", help="Captures the person in a target file's name; or none."),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option("--classes", metavar="A,B", help="Which, and their order; else those of both.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", metavar="N", min=16, help="Side of the images in pixels.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="D", help="Sizes for auto, cpu or gpu.")] = "auto",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The recipe; else <DIR's name>.yaml.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Look at your images and write a recipe for them, in sizes that fit them and this machine.
+
+    What cannot be known is asked; without a terminal the missing flags are named instead (exit code 2).
+    """  # fmt: skip
+    if not folder.is_dir():
+        raise DakitError(f"{folder}: there is no such folder")
+    name = re.sub(r"[^\w-]", "_", folder.resolve().name, flags=re.ASCII)
+    name = name if re.match(r"[A-Za-z_]", name) else f"data_{name}"
+    out = out or Path(f"{name}.yaml")
+    if out.exists() and not overwrite:
+        raise DakitError(f"{out}: is there already; nothing was written (--overwrite replaces it, --out names another)")
+    if not out.parent.is_dir():
+        raise DakitError(f"--out {out}: there is no folder {out.parent}")
+    if device not in ("auto", "cpu", "gpu"):
+        raise DakitError(f"--device {device}: expected auto, cpu or gpu")
+
+    from dakit.files import write_text
+    from dakit.plugins import find_plugins
+    from dakit.registry import Registry
+    from dakit.starter import choose_size, guess_roles, look, write_recipe
+
+    registry = Registry(find_plugins())
+    given = {"source": source and str(source), "auxiliary": auxiliary, "target": target and str(target)}
+    guesses = guess_roles(folder)
+    questions = _Questions()
+    places = {
+        role: given[role] or questions.ask(f"--{role}", _which(role, folder), [str(p) for p in guesses[role]])
+        for role in given
+    }
+    questions.stop()
+    chosen = {role: Path(place) for role, place in places.items() if not (role == "auxiliary" and place == "none")}
+    if len({path.resolve() for path in chosen.values()}) < len(chosen):
+        raise DakitError(f"one place cannot be two domains: {', '.join(f'{r} {p}' for r, p in chosen.items())}")
+    found, problems = {}, []
+    for role, path in chosen.items():
+        try:
+            found[role] = look(role, path, registry)
+        except DakitError as error:
+            problems.append(str(error))
+    if problems:
+        raise DakitError("\n".join(problems))
+    if not as_json:
+        _show(found)
+
+    groups = groups or _ask_groups(questions, found["target"])
+    names = classes.split(",") if classes else _ask_classes(questions, found["source"], found["target"])
+    questions.stop()
+    names = [one.strip() for one in names]
+    for role in ("source", "target"):
+        lacking = [one for one in names if one not in found[role].counts]
+        if lacking:
+            have = ", ".join(found[role].counts)
+            raise DakitError(f"--classes: {', '.join(lacking)}: not in the {role}; there are: {have}")
+        dropped = sorted(set(found[role].counts) - set(names))
+        more: dict[str, Any] = {"ignore": dropped} if dropped else {}
+        if role == "target" and groups != "none":
+            more["group_by"] = groups
+        if more:
+            found[role] = look(role, chosen[role], registry, more)
+    memory = _gpu_gigabytes() if device != "cpu" else None
+    if device == "gpu" and memory is None:
+        memory = 16.0  # of another machine
+    side = size or choose_size(found.values(), memory)
+    command = shlex.join(["dakit", "init", *sys.argv[2:]])
+    text = write_recipe(name, list(found.values()), names, side, gpu=memory is not None, command=command)
+    write_text(out, text.replace("THIS_FILE", shlex.quote(str(out))))
+    if as_json:
+        typer.echo(json.dumps({"recipe": str(out), "size": side, "classes": names,
+                               "found": [one.plain() for one in found.values()]}, indent=1))  # fmt: skip
+        return
+    typer.echo(f"{out}: written; {len(names)} classes at {side} x {side} pixels, "
+               f"for {'a GPU' if memory is not None else 'a machine without a GPU'}")  # fmt: skip
+    typer.echo(f"next: dakit check {shlex.quote(str(out))}, then dakit run {shlex.quote(str(out))} --profile quick")
+
+
+class _Questions:
+    """Asks on a terminal; elsewhere gathers the flags that are missing."""
+
+    def __init__(self) -> None:
+        self.missing: list[str] = []
+
+    def ask(self, flag: str, question: str, guesses: list[str]) -> str:
+        """The one guess; else an answer, with the first guess as default; else "" and a missing flag."""
+        if len(guesses) == 1:
+            return guesses[0]
+        if sys.stdin.isatty():
+            return str(typer.prompt(question, default=guesses[0] if guesses else None))
+        self.missing.append(f"{flag}: {question}" + (f" (perhaps {' or '.join(guesses)})" if guesses else ""))
+        return ""
+
+    def stop(self) -> None:
+        """Name all missing flags at once."""
+        if self.missing:
+            raise DakitError(
+                "these cannot be guessed, and there is no terminal to ask:\n  " + "\n  ".join(self.missing)
+            )
+
+
+def _which(role: str, folder: Path) -> str:
+    there = ", ".join(sorted(p.name for p in folder.iterdir() if p.is_dir() or p.suffix.lower() == ".csv")[:12])
+    what = {
+        "source": "the domain with many labels",
+        "auxiliary": 'images without labels, or "none"',
+        "target": "the domain with few labels",
+    }
+    return f"{role}, {what[role]}: which folder or CSV file? {folder} holds {there or 'neither'}"
+
+
+def _ask_groups(questions: _Questions, found: Found) -> str:
+    from dakit.starter import suggest_groups
+
+    suggested = suggest_groups(found.images) if found.params["use"] == "image_folder" else None
+    if suggested is None:
+        return "none"
+    pattern, count = suggested
+    example = found.images.paths[0].name
+    question = (
+        f"the target's file names, such as {example}, look like {count} people or videos of several images each, "
+        'which must not stand on both sides of a split; a regular expression that captures them, or "none"'
+    )
+    return questions.ask("--groups", question, [pattern, "none"])
+
+
+def _ask_classes(questions: _Questions, source: Found, target: Found) -> list[str]:
+    both = [name for name in sorted(source.counts) if name in target.counts]
+    if len(both) == len(source.counts) == len(target.counts):
+        return both
+    only = {f.role: sorted(set(f.counts) - set(both)) for f in (source, target)}
+    differ = "; ".join(f"only in the {role}: {', '.join(names)}" for role, names in only.items() if names)
+    if len(both) < 2:
+        raise DakitError(f"source and target must share at least two classes, by folder name or label; {differ}")
+    question = f"the classes differ ({differ}); which to use, separated by commas? The others are left out"
+    return questions.ask("--classes", question, [",".join(both), ""]).split(",")
+
+
+def _gpu_gigabytes() -> float | None:
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory / 2**30 if torch.cuda.is_available() else None
+
+
+def _show(found: dict[str, Found]) -> None:
+    rows: list[list[Any]] = []
+    for role, one in found.items():
+        per_class = sorted(one.counts.values())
+        spread = f"{per_class[0]} to {per_class[-1]}" if per_class else "no labels"
+        colour = "grey" if one.grey == 1 else "colour" if one.grey == 0 else f"{one.grey:.0%} grey"
+        unread = f"{one.unreadable} of {one.looked} looked at" if one.unreadable else "-"
+        size = f"{one.pixels[0]} x {one.pixels[1]}"
+        numbers = [len(one.images), len(one.counts) or "-", spread, one.groups or "-"]
+        rows.append([role, one.path, *numbers, size, colour, unread])
+    table(["domain", "place", "images", "classes", "per class", "groups", "median size", "colour", "unreadable"], rows)

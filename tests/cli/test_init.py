@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+
+import pytest
+
+from dakit.recipe import load_recipe
+from layouts import picture
+
+CLASSES = ("HA", "SA", "SU")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """18 source, 8 web and 12 target images of 48 x 40 pixels; two target people are named in the files."""
+    root = tmp_path_factory.mktemp("init") / "my pictures"
+    for folder, count, wild in (("lab", 6, False), ("real-life", 4, True)):
+        for name in CLASSES:
+            (root / folder / name).mkdir(parents=True)
+            for i in range(count):
+                file = f"p{i // 2}_{i}.png" if wild else f"{i}.png"
+                picture(name, f"{folder}{name}{i}", 40, wild=wild).resize((48, 40)).save(root / folder / name / file)
+    (root / "web_photos").mkdir()
+    for i in range(8):
+        picture(None, f"web{i}", 40, wild=True).save(root / "web_photos" / f"{i}.jpg")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+
+
+def test_the_recipe_checks_and_runs_as_written(pictures, dakit):
+    code, out, err = dakit("init", pictures, "--groups", "none", "--device", "cpu")
+    assert code == 0, err
+    assert "my_pictures.yaml: written; 3 classes at 32 x 32 pixels" in out
+    assert "source" in out
+    assert "48 x 40" in out
+    code, out, err = dakit("check", "my_pictures.yaml")
+    assert (code, err) == (0, "")
+    assert "data: found" in out
+    code, out, err = dakit("run", "my_pictures.yaml", "--profile", "quick", "--fold", 0, "--json")
+    assert code == 0, err
+    assert json.loads(out)["rows"].keys() == {"s2t", "s2t_fine_tune", "s_t", "cycleat", "cycleat_all"}
+
+
+def test_the_recipe_itself_selects_by_tsne_on_so_few_images(pictures, dakit):
+    """The quick profile has another selector, so the first-guess perplexity is tried here."""
+    dakit("init", pictures, "--groups", "none", "--device", "cpu")
+    few = [f"{stage}.steps=1" for stage in ("pretrain", "pretrain_shallow", "stage_1", "stage_2", "adapt")]
+    settings = [part for setting in few for part in ("--set", setting)]
+    code, _, err = dakit("run", "my_pictures.yaml", "--variant", "cycleat", "--until", "select", "--fold", 0, *settings)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+@pytest.mark.parametrize("size", [32, 128, 256])
+def test_every_size_and_machine_makes_a_good_recipe(pictures, dakit, device, size):
+    code, _, err = dakit("init", pictures, "--groups", "none", "--device", device, "--size", size)
+    assert code == 0, err
+    deep = load_recipe("my_pictures.yaml").document["components"]["deep"]
+    assert deep["use"] == ("timm" if device == "gpu" and size >= 96 else "resnet_cifar")
+
+
+def test_groups_that_the_names_suggest_must_be_decided(pictures, dakit, tmp_path):
+    code, _, err = dakit("init", pictures)
+    assert code == 2
+    assert "--groups" in err
+    assert "2 people" in err
+    assert not list(tmp_path.glob("*.yaml"))
+    code, _, _ = dakit("init", pictures, "--groups", r"^([^_-]+)[_-]")
+    assert code == 0
+    (target,) = [
+        data for data in load_recipe("my_pictures.yaml").plan("cycleat").data.values() if data.role == "target"
+    ]
+    images = target.spec.build(32, None)
+    assert set(images.groups) == {"p0", "p1"}
+    assert target.split.folds == 2  # two people cannot be in more
+
+
+def test_all_missing_flags_are_named_at_once(pictures, dakit, tmp_path):
+    odd = tmp_path / "odd"
+    shutil.copytree(pictures / "lab", odd / "one")
+    shutil.copytree(pictures / "real-life", odd / "two")
+    code, _, err = dakit("init", odd)
+    assert code == 2
+    assert all(f"--{role}: " in err for role in ("source", "auxiliary", "target"))
+    assert "holds one, two" in err
+    places = ("--source", odd / "one", "--target", odd / "two", "--auxiliary", "none")
+    code, _, err = dakit("init", odd, *places, "--groups", "none")
+    assert code == 0, err
+    plan = load_recipe("odd.yaml").plan("cycleat")
+    assert set(plan.data) == {"source", "target"}
+    (stage_1,) = [stage for stage in plan.stages if stage.name == "stage_1"]
+    assert str(stage_1.inputs["target"]) == "target.train"
+
+
+def test_a_terminal_is_asked(pictures, dakit, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal("none\n"))
+    code, out, err = dakit("init", pictures)
+    assert code == 0, err
+    assert "2 people" in out
+    assert "group_by" not in load_recipe("my_pictures.yaml").document["data"]["target"]
+
+
+def test_nothing_is_overwritten_without_the_flag(pictures, dakit, tmp_path):
+    file = tmp_path / "my_pictures.yaml"
+    file.write_text("mine")
+    code, _, err = dakit("init", pictures, "--groups", "none")
+    assert code == 2
+    assert "--overwrite" in err
+    assert file.read_text() == "mine"
+    assert dakit("init", pictures, "--groups", "none", "--overwrite")[0] == 0
+    assert file.read_text() != "mine"
+
+
+def test_classes_that_differ_must_be_decided(pictures, dakit, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(pictures, other)
+    shutil.rmtree(other / "real-life" / "SU")
+    arguments = ("init", other, "--groups", "none")
+    code, _, err = dakit(*arguments)
+    assert code == 2
+    assert "only in the source: SU" in err
+    assert dakit(*arguments, "--classes", "SA,Happy")[0] == 2
+    assert dakit(*arguments, "--classes", "SA, HA")[0] == 0
+    assert dakit("check", "other.yaml")[0] == 0
+    data = load_recipe("other.yaml").document["data"]
+    assert data["classes"] == ["SA", "HA"]
+    assert data["source"]["ignore"] == ["SU"]
+
+
+def test_a_manifest_with_published_parts(pictures, dakit, tmp_path):
+    lines = ["path,label,split"]
+    for name in CLASSES:
+        lines += [f"{pictures}/real-life/{name}/p{i // 2}_{i}.png,{name},{'test' if i else 'train'}" for i in range(4)]
+    (tmp_path / "target.csv").write_text("\n".join(lines).replace(f"{pictures}/", ""))
+    shutil.copytree(pictures / "real-life", tmp_path / "real-life")
+    code, out, err = dakit(
+        "init", pictures, "--target", "target.csv", "--json", "--auxiliary", pictures / "web_photos", "--out", "r.yaml"
+    )
+    assert code == 0, err
+    assert [one["images"] for one in json.loads(out)["found"]] == [18, 8, 12]
+    assert load_recipe("r.yaml").document["data"]["target"]["split"] == {"predefined": True}
+    assert dakit("check", "r.yaml")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--source", "nowhere"], "source: "),
+        (["--device", "tpu"], "expected auto, cpu or gpu"),
+        (["--out", "no/where.yaml"], "there is no folder"),
+    ],
+)
+def test_mistakes(pictures, dakit, change, said):
+    code, _, err = dakit("init", pictures, "--groups", "none", *change)
+    assert code == 2
+    assert said in err

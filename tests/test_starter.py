@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dakit.data.sets import FileImages
+from dakit.errors import DakitError
+from dakit.starter import choose_size, choose_split, guess_roles, look, suggest_groups
+
+
+def named(names: list[str], labels: list[int], groups: list[str] | None = None) -> FileImages:
+    return FileImages([Path(name) for name in names], labels, groups, ("a", "b"), size=8)
+
+
+def test_roles_are_guessed_by_whole_words(tmp_path):
+    for name in ("Lab_images", "collaboration", "web-2019", "wild", "target2", ".source"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "synthetic.csv").touch()
+    (tmp_path / "web.txt").touch()
+    found = {role: [place.name for place in places] for role, places in guess_roles(tmp_path).items()}
+    assert found == {
+        "source": ["Lab_images", "synthetic.csv"],
+        "auxiliary": ["web-2019"],
+        "target": ["target2", "wild"],
+    }
+
+
+def test_groups_are_suggested_only_where_names_repeat_across_each_class():
+    people = [f"{person}_{i}.png" for person in ("anna", "bert") for i in range(4)]
+    assert suggest_groups(named(people, [0, 1] * 4)) == (r"^([^_-]+)[_-]", 2)
+    numbered = [f"img_{i}.png" for i in range(8)]
+    assert suggest_groups(named(numbered, [0, 1] * 4)) is None
+    by_class = [f"{name}_{i}.png" for name in ("a", "b") for i in range(4)]
+    assert suggest_groups(named(by_class, [0] * 4 + [1] * 4)) is None
+    films = [f"the_{film}_{i}.png" for film in ("hangover", "harry") for i in range(4)]
+    assert suggest_groups(named(films, [0, 1] * 4)) == (r"^(.+)[_-]\d+\.", 2)
+
+
+def test_the_split_is_as_fine_as_the_groups_allow():
+    names = [f"{i}.png" for i in range(12)]
+    labels = [0, 1] * 6
+    assert choose_split(named(names, labels)) == {"folds": 5}
+    assert choose_split(named(names, labels, list("aabbccaabbcc"))) == {"folds": 3}
+    with pytest.raises(DakitError, match="target: it cannot be divided"):
+        choose_split(named(names, labels, ["a"] * 12))
+    published = FileImages([Path(name) for name in names], labels, None, ("a", "b"), ["x", "y"] * 6, size=8)
+    assert choose_split(published) == {"folds": "predefined"}
+
+
+def test_look_counts_measures_and_says_what_cannot_be_read(tmp_path, registry):
+    for name, count in (("a", 3), ("b", 2)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            Image.new("L", (60 + 10 * i, 50), 90).save(tmp_path / name / f"{i}.png")
+    (tmp_path / "b" / "torn.png").write_bytes((tmp_path / "b" / "0.png").read_bytes()[:40])
+    found = look("source", tmp_path, registry)
+    assert found.counts == {"a": 3, "b": 3}
+    assert (found.unreadable, found.looked, found.grey, found.pixels) == (1, 6, 1.0, (70, 50))
+    assert choose_size([found], None) == 48
+    assert choose_size([found], 80.0) == 48
+
+
+@pytest.mark.parametrize(("gigabytes", "size"), [(None, 64), (8.0, 128), (24.0, 256)])
+def test_the_size_fits_the_machine(tmp_path, registry, gigabytes, size):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (400, 300), (9, 99, 9)).save(tmp_path / name / "0.png")
+    assert choose_size([look("source", tmp_path, registry)], gigabytes) == size
+
+
+def test_a_folder_of_parts_is_not_taken_for_classes(tmp_path, registry):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
+    with pytest.raises(DakitError, match="test and train where class folders are expected"):
+        look("target", tmp_path, registry)
