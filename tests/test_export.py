@@ -92,6 +92,25 @@ def test_the_card_s_own_code_says_what_dakit_says(kind, exported, faces, opened)
         assert float(probability) == pytest.approx(one.probabilities[best], abs=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    ("name", "params", "size"),
+    [
+        ("resnet_cifar", {"depth": 8}, 32),
+        ("timm", {"arch": "resnet18"}, 64),
+        ("timm", {"arch": "efficientnet_b0"}, 64),
+        ("torchvision", {"arch": "alexnet"}, 64),
+    ],
+)
+def test_the_built_in_classifiers_are_exported(name, params, size, kind, registry, tmp_path):
+    model = Deployed(registry.spec("classifier", name, params).build(5)).eval().requires_grad_(False)
+    images = torch.randint(256, (70, 3, size, size), dtype=torch.uint8)
+    form = dakit.export.FORMATS[kind]
+    form.write(model, images[:2], tmp_path / form.file, "{}")
+    assert compare(model, form.load(tmp_path / form.file), images, None).images == 70
+
+
 # ---------------------------------------------------------------------------------------- mistakes
 def test_nothing_is_overwritten(exported, opened):
     with pytest.raises(DakitError, match="is there already; nothing was written"):

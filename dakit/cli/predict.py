@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,10 +66,8 @@ def predict(
     used = rounds if ensemble else rounds[:1]
     files = list(find_images(images))
     models = [opened.classifier(*one) for one in used]
-    console = terminal(stderr=True)
-    progress = TerminalProgress(console)
-    said = classify(models, files, engine=engine, batch_size=batch, observers=[progress])
-    progress.close()
+    with closing(TerminalProgress(terminal(stderr=True))) as progress:
+        said = classify(models, files, engine=engine, batch_size=batch, observers=[progress])
     classes = models[0].classes
     failed = [one for one in said if one.error]
     if as_json:

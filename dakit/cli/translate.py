@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -58,11 +59,10 @@ def translate(
     rounds = chosen_rounds(opened, row, seed, fold)
     files = find_images(images)
     model = opened.translator(*rounds[0], stage=stage, inverse=back)
-    progress = TerminalProgress(terminal(stderr=True))
-    done = translate_files(
-        model, files, out, engine=engine, batch_size=batch, overwrite=overwrite, observers=[progress]
-    )
-    progress.close()
+    with closing(TerminalProgress(terminal(stderr=True))) as progress:
+        done = translate_files(
+            model, files, out, engine=engine, batch_size=batch, overwrite=overwrite, observers=[progress]
+        )
     failed = [one for one in done if one.error]
     if as_json:
         rows = [

@@ -67,7 +67,7 @@ Chance is {chance:.1f}.
 """
 
 _READ = """\
-def read(path):
+def read(path):  # as dakit reads 8-bit images without transparency
     image = Image.open(path)
     image.draft("RGB", ({size}, {size}))
     image = ImageOps.exif_transpose(image).convert("RGB")
@@ -218,8 +218,8 @@ def _choice(run: Run, row: str, model: Model) -> str:
     lines = [f"`{row}` is the row that the recipe names as its method."]
     if row != method:
         lines = [
-            f"`{row}` was named at export; the recipe's method is `{method}`. If it was picked because its test number",
-            "is the highest, that number promises too much.",
+            f"`{row}` is not the row that the recipe names as its method (`{method}`). If it was picked because its",
+            "test number is the highest, that number promises too much.",
         ]
     if len(run.rounds_of(row)) > 1:
         lines.append(

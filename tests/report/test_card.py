@@ -55,7 +55,7 @@ def test_how_it_was_chosen(card, opened):
     assert "Of its 2 classifiers" in card
     model = opened.classifier("s2t", 0, 0)
     other = model_card(opened, "s2t", 0, 0, model, "model.pt2", Agreement(3, 0.0, False))
-    assert "`s2t` was named at export; the recipe's method is `cycle`. If it was picked" in other
+    assert "`s2t` is not the row that the recipe names as its method (`cycle`). If it was picked" in other
     assert "On 3 of the images named at export" in other
 
 
