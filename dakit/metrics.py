@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -102,11 +102,15 @@ class Evaluation:
 
 
 class Round(NamedTuple):
-    """One evaluation of one row of the table."""
+    """One evaluation of one row of the table.
+
+    ``fold`` counts through all repeats of the split: with k folds, fold k is the first of repeat 1.
+    """
 
     seed: int
     fold: int
     evaluation: Evaluation
+    repeat: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,15 +119,16 @@ class Summary:
 
     Attributes:
         classes: K names.
-        per_class: ``(K,)``, recall, mean over the seeds; NaN for a class that was never tested.
-        macro: mean over the seeds of the macro accuracy of the pooled folds.
+        per_class: ``(K,)``, recall, mean over seeds and repeats; NaN for a class that was never tested.
+        macro: mean over seeds and repeats of the macro accuracy of the pooled folds.
         low: lower end of the interval of ``macro``,
         high: and its upper end.
         seeds: that were run.
-        folds: that were run.
+        folds: that were run, counted through all repeats.
+        repeats: how many of the split there are among them.
         images: distinct test images.
         confusion: ``(K, K)`` counts, rows = truth, summed over seeds and folds.
-        per_seed: macro accuracy of each seed.
+        per_seed: macro accuracy of each seed, mean over its repeats.
     """
 
     classes: tuple[str, ...]
@@ -133,41 +138,35 @@ class Summary:
     high: float
     seeds: tuple[int, ...]
     folds: tuple[int, ...]
+    repeats: int
     images: int
     confusion: Array
     per_seed: dict[int, float]
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """Macro accuracy of one model minus that of another, on the same images.
-
-    Attributes:
-        difference: in [-1, 1]; positive where the first is better.
-        low: lower end of its interval,
-        high: and its upper end.
-        p_value: of McNemar's exact test; see :func:`compare` for what it leaves out.
-        verdict: of the first model: whether the interval lies above, around or below 0.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    verdict: Literal["better", "not distinguishable", "worse"]
+    @property
+    def resampled(self) -> str:
+        """What the bootstrap behind the interval drew anew, for people."""
+        if len(self.seeds) > 1:
+            return "test images within their class, and seeds"
+        if self.repeats > 1:
+            return "test images within their class, and repeats of the split"
+        return "test images within their class; one seed, so what training anew would change is left out"
 
 
 def summarise(rounds: Sequence[Round], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Summary:
     """One row of the table, with a bootstrap interval.
 
-    Within a seed the folds are pooled: with k folds every image is tested once, and recall is taken over all
-    of them. What is reported is the mean over the seeds. The interval holds the middle ``confidence`` of
+    Within a seed (and a repeat of its split) the folds are pooled: with k folds every image is tested once, and
+    recall is taken over all of them. What is reported is the mean over seeds and repeats. So ``seeds: [0, 1, 2]``
+    with ``folds: 5`` is a repeated 5-fold cross-validation in which everything is trained anew, and
+    ``repeats: 3`` one in which only what reads the target is. The interval holds the middle ``confidence`` of
     ``resamples`` such means. Each is computed from test images drawn with replacement within their class, the
-    same images for all seeds, and, where there are several seeds, from seeds drawn with replacement.
+    same images for all seeds and repeats (testing an image again makes no new image), and from seeds drawn with
+    replacement, each with all its repeats; where there is one seed, from repeats drawn with replacement.
 
     Where seeds test different images (a holdout drawn anew for each seed) the images are drawn from the
     union, and a seed's recall is over those of the drawn images that it tested; a class without any is left
-    out of that seed's mean. An image tested several times within a seed counts several times.
+    out of that seed's mean. An image tested several times within a repeat counts several times.
 
     With two or three seeds the spread over seeds is known only roughly, and the interval is rather too
     narrow; where every image is right (or wrong) it has no width.
@@ -175,118 +174,81 @@ def summarise(rounds: Sequence[Round], *, confidence: float = 0.95, resamples: i
     Raises:
         DakitError: there are no rounds, or they are of different data.
     """
-    tally = _tally(rounds)
+    tally = Tally.of(rounds)
     rng = np.random.default_rng(seed)
-    macros = _mean(tally.recall(), axis=0)
-    low, high = _interval(_bootstrap([tally], resamples, rng)[0], confidence, rng)
+    macros = tally.macros()
+    low, high = interval(draw_runs(bootstrap([tally], resamples, rng)[0], tally.runs, rng), confidence)
+    seeds = np.array([run[0] for run in tally.runs])
     return Summary(
         classes=tally.classes,
         per_class=_mean(tally.recall(), axis=1),
         macro=float(_mean(macros)),
         low=low,
         high=high,
-        seeds=tally.seeds,
+        seeds=tuple(np.unique(seeds).tolist()),
         folds=tuple(sorted({one.fold for one in rounds})),
+        repeats=len({one.repeat for one in rounds}),
         images=len(tally.labels),
         confusion=np.sum([one.evaluation.confusion for one in rounds], axis=0),
-        per_seed=dict(zip(tally.seeds, macros.tolist(), strict=True)),
+        per_seed={int(one): float(_mean(macros[seeds == one])) for one in np.unique(seeds)},
     )
 
 
-def compare(
-    rounds_a: Sequence[Round],
-    rounds_b: Sequence[Round],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Comparison:
-    """Whether model A is better than model B: a paired bootstrap of the difference in macro accuracy.
+class Tally(NamedTuple):
+    """Who got which of M images right: ``right`` and ``tested`` are counts ``(M, S)``, by image and run.
 
-    As :func:`summarise`, with the same images and the same seeds drawn for both, so that what makes an image
-    or a seed hard for both cancels out. The verdict is the interval's alone.
-
-    The p-value is that of McNemar's exact test, two-sided: of the pairs (image, seed) that one model alone
-    gets right, how unlikely is A's share if a fair coin decided? It is about top-1 accuracy, not about the
-    macro, and it takes one image under several seeds for several images: with more than one seed it is too
-    small.
-
-    Raises:
-        DakitError: the two were not run with the same seeds and folds on the same test images.
+    A run is a (seed, repeat): its folds test every image once.
     """
-    a, b = ({(one.seed, one.fold): one.evaluation for one in rounds} for rounds in (rounds_a, rounds_b))
-    if a.keys() != b.keys():
-        raise DakitError(
-            f"a comparison needs the same seeds and folds for both: (seed, fold) {sorted(a)} against {sorted(b)}"
-        )
-    wins = losses = 0
-    for key in a:
-        orders = [np.argsort(one.indices, kind="stable") for one in (a[key], b[key])]
-        if not np.array_equal(a[key].indices[orders[0]], b[key].indices[orders[1]]):
-            raise DakitError(f"a comparison needs the same test images: seed, fold {key} has others")
-        right_a, right_b = (
-            (e.predictions == e.labels)[order] for e, order in zip((a[key], b[key]), orders, strict=True)
-        )
-        wins += int((right_a & ~right_b).sum())
-        losses += int((right_b & ~right_a).sum())
-
-    from scipy.stats import binomtest
-
-    tallies = [_tally(rounds_a), _tally(rounds_b)]
-    rng = np.random.default_rng(seed)
-    macros = [_mean(tally.recall(), axis=0) for tally in tallies]
-    drawn = _bootstrap(tallies, resamples, rng)
-    low, high = _interval(drawn[0] - drawn[1], confidence, rng)
-    return Comparison(
-        difference=float(_mean(macros[0] - macros[1])),
-        low=low,
-        high=high,
-        p_value=float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0,
-        verdict="better" if low > 0 else "worse" if high < 0 else "not distinguishable",
-    )
-
-
-class _Tally(NamedTuple):
-    """Who got which of M images right: ``right`` and ``tested`` are counts ``(M, S)``, by image and seed."""
 
     classes: tuple[str, ...]
-    seeds: tuple[int, ...]
+    runs: tuple[tuple[int, int], ...]
     labels: Array
     right: Array
     tested: Array
 
+    @classmethod
+    def of(cls, rounds: Sequence[Round]) -> Tally:
+        """Count.
+
+        Raises:
+            DakitError: there are no rounds, or they are of different data.
+        """
+        if not rounds:
+            raise DakitError("there is nothing to summarise: no evaluation was made")
+        classes = rounds[0].evaluation.classes
+        if any(one.evaluation.classes != classes for one in rounds):
+            raise DakitError(f"the evaluations have different classes: {[one.evaluation.classes for one in rounds]}")
+        runs = tuple(sorted({(one.seed, one.repeat) for one in rounds}))
+        truth = np.concatenate([one.evaluation.labels for one in rounds])
+        said = np.concatenate([one.evaluation.predictions for one in rounds])
+        images, row = np.unique(np.concatenate([one.evaluation.indices for one in rounds]), return_inverse=True)
+        column = np.repeat(
+            [runs.index((one.seed, one.repeat)) for one in rounds], [len(one.evaluation.labels) for one in rounds]
+        )
+        labels = np.zeros(len(images), np.int64)
+        labels[row] = truth
+        if (labels[row] != truth).any():
+            raise DakitError("the evaluations are of different data: an image has two labels")
+        right, tested = np.zeros((2, len(images), len(runs)))
+        np.add.at(tested, (row, column), 1)
+        np.add.at(right, (row, column), said == truth)
+        return cls(classes, runs, labels, right, tested)
+
     def recall(self) -> Array:
-        """``(K, S)``, by class and seed."""
+        """``(K, S)``, by class and run."""
         member = np.eye(len(self.classes))[:, self.labels]
         return _ratio(member @ self.right, member @ self.tested)
 
-
-def _tally(rounds: Sequence[Round]) -> _Tally:
-    if not rounds:
-        raise DakitError("there is nothing to summarise: no evaluation was made")
-    classes = rounds[0].evaluation.classes
-    if any(one.evaluation.classes != classes for one in rounds):
-        raise DakitError(f"the evaluations have different classes: {[one.evaluation.classes for one in rounds]}")
-    seeds = tuple(sorted({one.seed for one in rounds}))
-    truth = np.concatenate([one.evaluation.labels for one in rounds])
-    said = np.concatenate([one.evaluation.predictions for one in rounds])
-    images, row = np.unique(np.concatenate([one.evaluation.indices for one in rounds]), return_inverse=True)
-    column = np.repeat([seeds.index(one.seed) for one in rounds], [len(one.evaluation.labels) for one in rounds])
-    labels = np.zeros(len(images), np.int64)
-    labels[row] = truth
-    if (labels[row] != truth).any():
-        raise DakitError("the evaluations are of different data: an image has two labels")
-    right, tested = np.zeros((2, len(images), len(seeds)))
-    np.add.at(tested, (row, column), 1)
-    np.add.at(right, (row, column), said == truth)
-    return _Tally(classes, seeds, labels, right, tested)
+    def macros(self) -> Array:
+        """``(S,)``, mean recall of each run over the classes that it tested."""
+        return _mean(self.recall(), axis=0)
 
 
-def _bootstrap(tallies: Sequence[_Tally], resamples: int, rng: np.random.Generator) -> list[Array]:
+def bootstrap(tallies: Sequence[Tally], resamples: int, rng: np.random.Generator) -> list[Array]:
     """Macro accuracies ``(resamples, S)`` of each tally, from images drawn within their class for all alike.
 
     Images of a class that met the same fate everywhere are interchangeable, so what is drawn is how often
-    each fate occurs, and fates are few: two for one model and one seed, where this is binomial sampling.
+    each fate occurs, and fates are few: two for one model and one run, where this is binomial sampling.
     """
     labels = tallies[0].labels
     fates = np.hstack([counts for tally in tallies for counts in (tally.right, tally.tested)])
@@ -307,11 +269,19 @@ def _bootstrap(tallies: Sequence[_Tally], resamples: int, rng: np.random.Generat
     return [macros[:, i] for i in range(len(tallies))]
 
 
-def _interval(drawn: Array, confidence: float, rng: np.random.Generator) -> tuple[float, float]:
-    """The middle ``confidence`` of the means of ``(resamples, S)`` over seeds drawn with replacement."""
-    resamples, seeds = drawn.shape
-    times = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
-    low, high = np.nanquantile(_mean(drawn, times, axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+def draw_runs(drawn: Array, runs: Sequence[tuple[int, int]], rng: np.random.Generator) -> Array:
+    """The mean over runs of each of ``(resamples, S)``, over seeds (else repeats) drawn with replacement."""
+    seeds = np.array([run[0] for run in runs])
+    if len(set(seeds.tolist())) > 1:
+        drawn = np.stack([_mean(drawn[:, seeds == seed], axis=1) for seed in np.unique(seeds)], axis=1)
+    resamples, units = drawn.shape
+    times = rng.multinomial(units, np.full(units, 1 / units), size=resamples)
+    return _mean(drawn, times, axis=1)
+
+
+def interval(drawn: Array, confidence: float) -> tuple[float, float]:
+    """The middle ``confidence`` of what was drawn."""
+    low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 

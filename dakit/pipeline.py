@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from dakit.comparison import Comparison, compare_rows
 from dakit.data.sets import Sealed, Subset, Unlabelled, fingerprint, shown
 from dakit.errors import DakitError, RecipeError, did_you_mean
 from dakit.files import write_json, write_text, written
@@ -36,6 +37,7 @@ class Step:
     key: str
     made_of: Mapping[str, Any]
     inputs: Mapping[str, Callable[[], Any]]
+    repeat: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Outcome:
         folder: where tables and pictures are.
         notes: what stages wanted the user to know, with row, seed and fold.
         warnings: why results may be worth little, with row, seed and fold.
+        comparisons: every other row against the recipe's baseline; a text says why there is none.
     """
 
     summaries: Mapping[str, Summary]
@@ -59,6 +62,7 @@ class Outcome:
     folder: Path
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    comparisons: Mapping[str, Comparison | str] = field(default_factory=dict)
 
 
 def run(
@@ -121,12 +125,30 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
             # dakit 0.1.0 kept no warnings
             warnings += [f"{_where(step)}: {text}" for text in result.marker.get("warnings", ())]
         if step.stage.spec.name == "evaluate" and step.stage.name == recipe.plan(step.row).stages[-1].name:
-            rounds[step.row].append(Round(step.seed, step.fold, result.output("evaluation")))
-    summaries = {row: summarise(parts) for row, parts in rounds.items() if parts}
-    outcome = Outcome(summaries, rounds, made, len(done) - made, session.folder, tuple(notes), tuple(warnings))
+            rounds[step.row].append(Round(step.seed, step.fold, result.output("evaluation"), step.repeat))
+    evaluated = {row: parts for row, parts in rounds.items() if parts}
+    summaries = {row: summarise(parts) for row, parts in evaluated.items()}
+    compared = compare_rows(evaluated, recipe.baseline, _transferring(recipe)) if recipe.baseline else {}
+    outcome = Outcome(
+        summaries, rounds, made, len(done) - made, session.folder, tuple(notes), tuple(warnings), compared
+    )
     if summaries:
         _write_results(recipe, outcome, steps, session)
     return outcome
+
+
+def _transferring(recipe: Recipe) -> list[str]:
+    """The rows that do all that the baseline does, and whose stages are given more to learn from."""
+    plain = (
+        {stage.name: stage.inputs.keys() for stage in recipe.plan(recipe.baseline).stages} if recipe.baseline else {}
+    )
+    found = []
+    for row, plan in recipe.plans.items():
+        given = {stage.name: stage.inputs.keys() for stage in plan.stages}
+        if all(inputs <= given.get(name, set()) for name, inputs in plain.items()):
+            if any(inputs < given[name] for name, inputs in plain.items()):
+                found.append(row)
+    return found
 
 
 def plan(
@@ -215,12 +237,14 @@ class _Session:
             folds = max((p.split.rounds(self.set(p)) for p in wanted.data.values() if p.split), default=1)
             if fold is not None and not 0 <= fold < folds:
                 raise DakitError(f"--fold {fold}: {row} has the folds 0 to {folds - 1}")
+            tested = self.recipe.plan(row).tested
+            of_repeat = tested.split.folds_of(self.set(tested)) if tested and tested.split else folds
             for seed in self.recipe.seeds:
                 for number in range(folds) if fold is None else [fold]:
-                    steps += self._round(wanted, seed, number)
+                    steps += self._round(wanted, seed, number, number // of_repeat)
         return steps
 
-    def _round(self, plan: Plan, seed: int, fold: int) -> list[Step]:
+    def _round(self, plan: Plan, seed: int, fold: int, repeat: int) -> list[Step]:
         keys: dict[str, str] = {}
         getters: dict[str, Callable[[], Any]] = {}
         for data in plan.data.values():
@@ -241,7 +265,7 @@ class _Session:
                 "inputs": {name: keys[str(reference)] for name, reference in stage.inputs.items()},
             }
             inputs = {name: getters[str(reference)] for name, reference in stage.inputs.items()}
-            step = Step(plan.row, seed, fold, stage, digest(made_of), made_of, inputs)
+            step = Step(plan.row, seed, fold, stage, digest(made_of), made_of, inputs, repeat)
             steps.append(step)
             keys[stage.name] = step.key
             getters[stage.name] = partial(self._whole, step)
@@ -433,6 +457,7 @@ class _Session:
             "inputs": {name: str(reference) for name, reference in references.items()},
             "images": {n: len(step.inputs[n]()) for n, reference in references.items() if reference.producer in roles},
             "outputs": list(stage_outputs(step.stage.spec.factory)),
+            "repeat": step.repeat,
         }
 
     def make(self, step: Step, place: str) -> None:
@@ -515,11 +540,12 @@ def _git_revision() -> str | None:
 
 def _write_results(recipe: Recipe, outcome: Outcome, steps: Sequence[Step], session: _Session) -> None:
     from dakit.report.pictures import confusion_png
-    from dakit.report.tables import to_markdown
+    from dakit.report.tables import remarks, to_markdown
 
     folder = outcome.folder
     write_json(folder / "results.json", results_json(recipe, outcome))
-    write_text(folder / "table.md", to_markdown(outcome.summaries, recipe.published, recipe.title) + "\n")
+    note = "\n".join(f"- {line}" for line in remarks(outcome.summaries, outcome.comparisons, recipe.baseline))
+    write_text(folder / "table.md", to_markdown(outcome.summaries, recipe.published, recipe.title, note) + "\n")
     for row, summary in outcome.summaries.items():
         confusion_png(summary, folder / f"confusion-{row}.png", row)
     for step in steps:
@@ -539,7 +565,8 @@ def results_json(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
         "recipe": recipe.name,
         "title": recipe.title,
         "profile": recipe.profile,
-        "rows": to_json(outcome.summaries, recipe.published),
+        "baseline": recipe.baseline,
+        "rows": to_json(outcome.summaries, recipe.published, outcome.comparisons, recipe.baseline),
         "notes": list(outcome.notes),
         "warnings": list(outcome.warnings),
         "made": outcome.made,

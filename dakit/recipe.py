@@ -33,6 +33,7 @@ Key = tuple[str, ...]
 _ROOT: Mapping[str, Any] = {
     "recipe": str, "title": str, "method": str, "rows": list, "seeds": list, "engine": dict, "data": dict,
     "components": dict, "stages": dict, "pictures": list, "variants": dict, "profiles": dict, "published": dict,
+    "baseline": str,
 }  # fmt: skip
 _DATA_SETTINGS = ("size", "classes", "on_bad_image")  # every other key of `data` is a role
 _NAME = r"[A-Za-z_][\w-]*"
@@ -80,6 +81,12 @@ class Plan:
     data: Mapping[str, DataPlan]
     stages: tuple[StagePlan, ...]
 
+    @property
+    def tested(self) -> DataPlan | None:
+        """The role whose held-out images the last stage evaluates; None where that is no evaluation."""
+        test = self.stages[-1].inputs.get("test")
+        return self.data.get(test.producer) if test and self.stages[-1].spec.name == "evaluate" else None
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -91,6 +98,7 @@ class Recipe:
         file: where it was read.
         profile: that was laid over it, or "".
         rows: what is run when nobody says otherwise.
+        baseline: the row that every other is compared with; None = there is no comparison.
         seeds: each is a whole repetition.
         engine: how to compute.
         plans: one per row, in the order of the table.
@@ -105,6 +113,7 @@ class Recipe:
     file: str
     profile: str
     rows: tuple[str, ...]
+    baseline: str | None
     seeds: tuple[int, ...]
     engine: Engine
     plans: Mapping[str, Plan]
@@ -234,7 +243,9 @@ class _Checker:
         self.where = base_where
         rows = self.data.get("rows", [method])
         published = self.data.get("published", {})
-        for key, names in (("rows", rows), ("published", published)):
+        baseline = self.data.get("baseline", next((row for row in plans if row.endswith("fine_tune")), None))
+        named = {"rows": rows, "published": published, "baseline": [baseline] if baseline else []}
+        for key, names in named.items():
             for row in names:
                 if row not in plans:
                     self.problem((key,), f'there is no variant "{row}"{did_you_mean(row, plans)}')
@@ -253,6 +264,7 @@ class _Checker:
             file=str(self.path),
             profile=profile or "",
             rows=tuple(rows),
+            baseline=baseline,
             seeds=tuple(seeds),
             engine=Engine(**engine),
             plans={row: plans[row] for row in in_order},

@@ -34,6 +34,7 @@ class RunStep:
         inputs: input name -> what it read, such as ``source.train`` or ``stage_2.translator``.
         images: how many images were in those inputs that are data.
         outputs: the names of what it makes.
+        repeat: of the split; its folds are counted through all repeats.
     """
 
     row: str
@@ -45,6 +46,7 @@ class RunStep:
     inputs: Mapping[str, str] = field(hash=False)
     images: Mapping[str, int] = field(hash=False)
     outputs: tuple[str, ...]
+    repeat: int = 0
 
     def __str__(self) -> str:
         return f"{self.stage} (for {self.row}, seed {self.seed}, fold {self.fold})"
@@ -194,14 +196,14 @@ class Run:
         return Result(step.folder, inputs, self.registry)
 
     def rounds(self, row: str) -> list[Round]:
-        """Every finished evaluation of a row, for :func:`~dakit.metrics.summarise` and ``compare``.
+        """Every finished evaluation of a row, for ``summarise`` and ``compare``.
 
         Raises:
             DakitError: there is no such row, or an evaluation was altered.
         """
         final = self.row(row).final
         return [
-            Round(step.seed, step.fold, self.result(step).output("evaluation"))
+            Round(step.seed, step.fold, self.result(step).output("evaluation"), step.repeat)
             for step in self.steps
             if (step.row, step.stage, step.do) == (row, final, "evaluate") and step.done
         ]

@@ -68,10 +68,10 @@ def test_the_core_knows_no_built_in():
         (("dakit.starter",), ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages", "dakit.training")),
         (("dakit.pipeline",), ("dakit.cli", "dakit.stages", "dakit.progress")),
         (
-            ("dakit.stages", "dakit.training", "dakit.data", "dakit.metrics", "dakit.report"),
+            ("dakit.stages", "dakit.training", "dakit.data", "dakit.metrics", "dakit.comparison", "dakit.report"),
             ("dakit.cli", "dakit.recipe", "dakit.pipeline", "dakit.store", "dakit.registry", "dakit.plugins"),
         ),
-        (("dakit.data", "dakit.metrics"), ("dakit.stages", "dakit.training", "dakit.report")),
+        (("dakit.data", "dakit.metrics", "dakit.comparison"), ("dakit.stages", "dakit.training", "dakit.report")),
         (("dakit.training",), ("dakit.stages", "dakit.report", "dakit.metrics")),
     ],
 )

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from dakit.errors import DakitError
-from dakit.metrics import Evaluation, Round, compare, summarise
+from dakit.metrics import Evaluation, Round, summarise
+from tiny import evaluation, right
 
 # Zhang et al. 2018: per class, then "Ave.". (AlexNet and ResNet-38 in Table 2 are printed 0.01 and 0.03 too low.)
 PAPER = {
@@ -20,22 +21,6 @@ PAPER = {
     "Table 6, S2T": ([28.57, 16.67, 10.00, 65.79, 37.04, 23.08], 30.19),
     "Table 6, CycleAT": ([58.57, 38.33, 18.00, 79.34, 61.48, 24.62], 46.72),
 }
-
-
-def evaluation(labels, predictions, classes=2, indices=None):
-    names = tuple("abcdefghijk"[:classes])
-    labels, predictions = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
-    indices = np.arange(len(labels)) if indices is None else np.asarray(indices, np.int64)
-    return Evaluation(names, indices, labels, predictions, np.eye(classes, dtype=np.float32)[predictions])
-
-
-def right(counts, of):
-    """An evaluation with ``counts[k]`` of ``of[k]`` images of class k right."""
-    k = len(of)
-    labels = np.repeat(np.arange(k), of)
-    place = np.concatenate([np.arange(n) for n in of])
-    said = np.where(place < np.asarray(counts)[labels], labels, (labels + 1) % k)
-    return evaluation(labels, said, k)
 
 
 @st.composite
@@ -207,44 +192,29 @@ def test_evaluations_of_different_data_are_refused():
         summarise([Round(0, 0, evaluation([0], [0], 2)), Round(1, 0, evaluation([0], [0], 3))])
 
 
-# ---------------------------------------------------------------------------------------- comparisons
-def test_a_model_is_not_distinguishable_from_itself():
-    rounds = [Round(s, f, right([5 + s, 4], [9, 9])) for s in range(2) for f in range(2)]
-    c = compare(rounds, rounds)
-    assert (c.difference, c.low, c.high, c.p_value) == (0, 0, 0, 1)
-    assert c.verdict == "not distinguishable"
+# ------------------------------------------------------------------------------------------ repeats
+def test_repeats_of_a_split_are_averaged_and_make_no_new_images():
+    # Repeat 0 deals the four images to two folds, repeat 1 to two others; 3 of 4 are right, then all.
+    rounds = [
+        Round(0, 0, evaluation([0, 1], [0, 1], indices=[0, 1])),
+        Round(0, 1, evaluation([0, 1], [1, 1], indices=[2, 3])),
+        Round(0, 2, evaluation([0, 1], [0, 1], indices=[0, 3]), 1),
+        Round(0, 3, evaluation([0, 1], [0, 1], indices=[2, 1]), 1),
+    ]
+    s = summarise(rounds)
+    assert (s.images, s.repeats, s.folds, s.macro) == (4, 2, (0, 1, 2, 3), (0.75 + 1) / 2)
+    assert s.per_seed == {0: 0.875}
+    assert "repeats" in s.resampled
+    # Repeats that agree on every image know no more than one.
+    e = right([60, 20], [100, 50])
+    one, five = summarise([Round(0, 0, e)]), summarise([Round(0, r, e, r) for r in range(5)])
+    assert five.high - five.low == pytest.approx(one.high - one.low, rel=0.1)
 
 
-def test_mcnemar_by_hand():
-    # 30 images: A alone right on 9, B alone on 1. p = 2 (C(10,0) + C(10,1)) / 2^10.
-    a = evaluation([0] * 30, [0] * 9 + [1] * 1 + [0] * 20)
-    b = evaluation([0] * 30, [1] * 9 + [0] * 1 + [0] * 20)
-    c = compare([Round(0, 0, a)], [Round(0, 0, b)])
-    assert c.p_value == pytest.approx(2 * (1 + 10) / 1024)
-    assert c.difference == pytest.approx(8 / 30)
-    assert c.verdict == "better"
-    swapped = compare([Round(0, 0, b)], [Round(0, 0, a)])
-    assert (swapped.difference, swapped.p_value, swapped.verdict) == (-c.difference, c.p_value, "worse")
-
-
-def test_pairing_is_by_image_and_sees_what_two_intervals_would_not():
-    # B is A with 4 more images right out of 200: paired that is sure, by the two intervals it is lost.
-    a, b = right([50, 50], [100, 100]), right([54, 54], [100, 100])
-    order = np.random.default_rng(0).permutation(200)
-    shuffled = Evaluation(b.classes, b.indices[order], b.labels[order], b.predictions[order], b.probabilities[order])
-    c = compare([Round(0, 0, shuffled)], [Round(0, 0, a)])
-    assert c == compare([Round(0, 0, b)], [Round(0, 0, a)])
-    # Each of the 8 gained images of 100 per class is drawn a Poisson-like number of times.
-    error = math.sqrt(2 * 0.04 * 0.96 / 100) / 2
-    assert (c.high - c.low) / 2 == pytest.approx(1.96 * error, rel=0.15)
-    assert c.verdict == "better"
-    assert c.p_value == pytest.approx(2 / 2**8)
-    assert summarise([Round(0, 0, a)]).high > summarise([Round(0, 0, b)]).low
-
-
-def test_only_the_same_images_seeds_and_folds_are_compared():
-    a = evaluation([0, 1], [0, 1], indices=[0, 1])
-    with pytest.raises(DakitError, match="same seeds and folds"):
-        compare([Round(0, 0, a)], [Round(1, 0, a)])
-    with pytest.raises(DakitError, match="same test images"):
-        compare([Round(0, 0, a)], [Round(0, 0, evaluation([0, 1], [0, 1], indices=[0, 2]))])
+def test_with_several_seeds_a_seed_is_drawn_with_all_its_repeats():
+    # Repeats differ as much as they can and seeds not at all: drawing seeds says that nothing varies.
+    rounds = [Round(s, r, right([9 * r, 9 * r], [9, 9]), r) for s in range(2) for r in range(2)]
+    several = summarise(rounds)
+    assert (several.low, several.macro, several.high) == (0.5, 0.5, 0.5)
+    alone = summarise(rounds[:2])
+    assert (alone.low, alone.macro, alone.high) == (0, 0.5, 1)

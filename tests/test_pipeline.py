@@ -17,6 +17,7 @@ from dakit.interfaces import Context
 from dakit.plugins import find_plugins
 from dakit.recipe import Recipe, load_recipe
 from dakit.registry import Registry
+from dakit.runs import open_run
 
 ROWS = ["s2t", "fine_tune", "attention", "att_gen", "cycleat"]
 
@@ -433,3 +434,41 @@ def test_stages_have_seeds_of_their_own(load, known, tmp_path, monkeypatch):
     pipeline.run(recipe, rows=["fine_tune", "attention"], out=tmp_path)
     assert {name: len(found) for name, found in seeds.items()} == {"pretrain": 1, "adapt": 1}  # rows are paired
     assert seeds["pretrain"] != seeds["adapt"]
+
+
+# ------------------------------------------------------------------------------ repeats and verdicts
+def test_repeats_are_run_shared_and_counted_as_repeats(load, tmp_path):
+    watch = Watch()
+    recipe = load("data.target.split={folds: 2, repeats: 3}")
+    outcome = pipeline.run(recipe, rows=["fine_tune"], out=tmp_path, observers=[watch])
+    assert [(one.fold, one.repeat) for one in outcome.rounds["fine_tune"]] == [(n, n // 2) for n in range(6)]
+    assert Counter(watch.made) == {"pretrain": 1, "adapt": 6, "evaluate": 6}
+    summary = outcome.summaries["fine_tune"]
+    assert (summary.repeats, summary.images, summary.confusion.sum()) == (3, 8, 24)
+    again = open_run(tmp_path).rounds("fine_tune")
+    assert [(one.fold, one.repeat) for one in again] == [(n, n // 2) for n in range(6)]
+
+
+def test_every_row_is_compared_with_the_baseline(load, tmp_path):
+    recipe = load()
+    assert recipe.baseline == "fine_tune"
+    outcome = pipeline.run(recipe, rows=["s2t", "fine_tune", "cycleat"], out=tmp_path)
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert rows["fine_tune"]["comparison"] is None
+    found = rows["cycleat"]["comparison"]
+    assert set(found) == {"baseline", "difference", "interval", "p", "mcnemar_p", "n", "method", "verdict"}
+    assert found["difference"] == pytest.approx(rows["cycleat"]["macro"] - rows["fine_tune"]["macro"])
+    assert (found["baseline"], found["n"]) == ("fine_tune", 8)
+    table = (tmp_path / "table.md").read_text()
+    assert f"- cycleat: {outcome.comparisons['cycleat'].verdict} (" in table
+    assert "resampling test images" in table
+    alone = pipeline.run(recipe, rows=["cycleat"], out=tmp_path)
+    assert alone.comparisons == {"cycleat": "the baseline fine_tune was not run"}
+
+
+def test_only_a_row_that_learns_from_more_than_the_baseline_shows_negative_transfer(load, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pipeline, "compare_rows", lambda rounds, baseline, more: asked.append((baseline, more)) or {})
+    pipeline.run(load(), rows=["s2t"], out=tmp_path)
+    pipeline.run(load(text={"method: cycleat\n": "method: cycleat\nbaseline: attention\n"}), rows=["s2t"], out=tmp_path)
+    assert asked == [("fine_tune", ["attention", "att_gen", "cycleat"]), ("attention", ["att_gen", "cycleat"])]

@@ -80,8 +80,18 @@ def test_a_recipe_is_read(load, tmp_path):
     assert plan.data["auxiliary"].unlabelled
     assert plan.data["target"].split.folds == "predefined"
     assert plan.data["source"].size == 4
+    assert recipe.baseline == "fine_tune"  # the row so named
+    assert plan.tested is plan.data["target"]
     with pytest.raises(DakitError, match='no variant "cyclat", did you mean "cycleat"'):
         recipe.plan("cyclat")
+
+
+def test_the_baseline_is_named_or_the_fine_tuning_row(load, faults):
+    assert load(overrides=["baseline=s2t"]).baseline == "s2t"
+    without = load(("  fine_tune:", "  plain:"), ("rows: [s2t, fine_tune,", "rows: [s2t, plain,"))
+    assert without.baseline is None
+    (problem,) = faults(("method: cycleat\n", "method: cycleat\nbaseline: finetune\n"))
+    assert problem == 'toy.yaml:4: baseline: there is no variant "finetune", did you mean "fine_tune"?'
 
 
 def test_a_variant_changes_its_own_row_only(load):

@@ -68,9 +68,11 @@ def run(
     for text in outcome.warnings:
         console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
     if outcome.summaries:
-        from dakit.report.tables import ladder
+        from dakit.report.tables import ladder, remarks
 
         console.print(ladder(outcome.summaries, loaded.published, loaded.title))
+        for line in remarks(outcome.summaries, outcome.comparisons, loaded.baseline):
+            console.print(line, markup=False, highlight=False)
         missing = [row for row in loaded.plans if row not in outcome.summaries]
         if missing:
             console.print(f"rows not run: {', '.join(missing)} (--all-variants, or --variant NAME)")

@@ -31,7 +31,9 @@ class Split:
             published part, sorted by name, and trains on all others.
         predefined: the published parts "train" and "test".
         per_class: of the training images keep so many of each class, drawn with the seed; the others are
-            not used.
+            not used. Of the same draw, the images of a smaller number are among those of a larger one.
+        repeats: draw all of this so many times; fold n is fold n mod k of repeat n // k. With 5 folds and 3
+            repeats there are 15 folds, and every image is tested 3 times.
         seed: None = the run's own, so that every seed has its own split.
 
     Raises:
@@ -49,6 +51,7 @@ class Split:
     folds: Annotated[int, annotated_types.Ge(2)] | Literal["predefined"] | None = None
     predefined: bool = False
     per_class: Positive | None = None
+    repeats: Positive = 1
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -64,9 +67,26 @@ class Split:
             raise DakitError(f"folds: {self.folds} leaves a side empty; expected at least 2")
         if self.per_class is not None and self.per_class < 1:
             raise DakitError(f"per_class: {self.per_class} leaves no training images; expected at least 1")
+        if self.repeats < 1:
+            raise DakitError(f"repeats: {self.repeats} leaves nothing to run; expected at least 1")
+        if self.repeats > 1 and not self.drawn:
+            raise DakitError(f"repeats: {self.repeats} would repeat the same: published parts without per_class")
+
+    @property
+    def drawn(self) -> bool:
+        """Whether chance has a part in it."""
+        return not (self.predefined or self.folds == "predefined") or self.per_class is not None
 
     def rounds(self, images: ImageSet) -> int:
-        """How many folds there are: k, the number of published parts, or 1.
+        """How many folds there are in all repeats.
+
+        Raises:
+            DakitError: the split is predefined and the data has not the published parts for it.
+        """
+        return self.repeats * self.folds_of(images)
+
+    def folds_of(self, images: ImageSet) -> int:
+        """How many folds there are in one repeat: k, the number of published parts, or 1.
 
         Raises:
             DakitError: the split is predefined and the data has not the published parts for it.
@@ -97,26 +117,28 @@ class Split:
         rounds = self.rounds(images)
         if not 0 <= fold < rounds:
             raise ValueError(f"fold {fold} is not in [0, {rounds})")
+        repeat, fold = divmod(fold, self.folds_of(images))
         seed = seed if self.seed is None else self.seed
+        chance = f"{seed} repeat {repeat}" if repeat else seed
         side: Sequence[int | str]
         test: int | str
         if self.holdout is not None:
-            side, test = _deal(images, [1 - self.holdout, self.holdout], seed, f"holdout: {self.holdout}"), 1
+            side, test = _deal(images, [1 - self.holdout, self.holdout], chance, f"holdout: {self.holdout}"), 1
         elif isinstance(self.folds, int):
-            side, test = _deal(images, [1 / rounds] * rounds, seed, f"folds: {rounds}"), fold
+            side, test = _deal(images, [1 / self.folds] * self.folds, chance, f"folds: {self.folds}"), fold
         else:
             side = _parts(images)
             test = "test" if self.predefined else sorted(set(side))[fold]
         train = [i for i, its in enumerate(side) if its != test]
         if self.per_class is not None:
-            train = _draw_per_class(images, train, self.per_class, seed)
+            train = _draw_per_class(images, train, self.per_class, chance)
         return {"train": train, "test": [i for i, its in enumerate(side) if its == test]}
 
 
-def _deal(images: ImageSet, shares: Sequence[float], seed: int, split: str) -> list[int]:
+def _deal(images: ImageSet, shares: Sequence[float], chance: int | str, split: str) -> list[int]:
     """The side of every image: side s gets the fraction ``shares[s]`` of each class, in whole groups.
 
-    Groups are dealt one by one, large ones first, those of like size in an order drawn with the seed. Each
+    Groups are dealt one by one, large ones first, those of like size in an order drawn by ``chance``. Each
     goes where it lowers sum_c (have_c - target_c)^2 / target_c most; c runs over the classes and, as one more,
     over all images together. For groups of one image this is Webster's apportionment.
     """
@@ -132,7 +154,7 @@ def _deal(images: ImageSet, shares: Sequence[float], seed: int, split: str) -> l
     excess = -target
     sides = np.zeros(len(names), np.int64)
     likeness = [-int(size).bit_length() for size in weights[:, -1]]
-    for group in sorted(range(len(names)), key=lambda g: (likeness[g], _chance(seed, names[g]))):
+    for group in sorted(range(len(names)), key=lambda g: (likeness[g], _chance(chance, names[g]))):
         cost = (weights[group] * (2 * excess + weights[group]) / target).sum(axis=1)
         sides[group] = cost.argmin()
         excess[sides[group]] += weights[group]
@@ -146,14 +168,14 @@ def _deal(images: ImageSet, shares: Sequence[float], seed: int, split: str) -> l
     return [int(sides[row[group]]) for group in groups]
 
 
-def _draw_per_class(images: ImageSet, train: Sequence[int], count: int, seed: int) -> list[int]:
+def _draw_per_class(images: ImageSet, train: Sequence[int], count: int, chance: int | str) -> list[int]:
     """``count`` images of each class; an image is known by its group, its class and its place among those."""
     labels = _labels(images)
     groups = _groups(images)
     seen: Counter[tuple[str, int]] = Counter()
     found: dict[int, list[tuple[bytes, int]]] = {label: [] for label in range(len(images.classes))}
     for i in train:
-        found[labels[i]].append((_chance(seed, groups[i], seen[groups[i], labels[i]]), i))
+        found[labels[i]].append((_chance(chance, groups[i], seen[groups[i], labels[i]]), i))
         seen[groups[i], labels[i]] += 1
     for label, candidates in found.items():
         if len(candidates) < count:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dakit.comparison import METHOD, Comparison
 from dakit.metrics import Summary
 
 if TYPE_CHECKING:
@@ -68,8 +69,49 @@ def to_markdown(
     return "\n\n".join(part for part in (f"**{title}**" if title else "", "\n".join(rows), note) if part)
 
 
-def to_json(summaries: Mapping[str, Summary], published: Published | None = None) -> dict[str, Any]:
-    """The table as plain values, by row; every rate in percent and not rounded, None where there is none."""
+def remarks(
+    summaries: Mapping[str, Summary], comparisons: Mapping[str, Comparison | str], baseline: str | None
+) -> list[str]:
+    """What belongs beneath the table, a line each: what the intervals are of, and the verdict on every row."""
+    found = [f"95 %: bootstrap, resampling {text}." for text in {s.resampled: None for s in summaries.values()}]
+    if comparisons:
+        found.append(f"Against {baseline}: {METHOD}.")
+    for row, compared in comparisons.items():
+        if isinstance(compared, str):
+            found.append(f"{row}: not compared: {compared}")
+            continue
+        points = f"{100 * compared.difference:+.2f} points, {100 * compared.low:+.2f} to {100 * compared.high:+.2f}"
+        found.append(f"{row}: {compared.verdict} ({points}, p = {compared.p_value:.2g}, {compared.images} images)")
+    return found
+
+
+def _comparison(compared: Comparison | str | None, baseline: str | None) -> dict[str, Any] | None:
+    if compared is None:
+        return None
+    if isinstance(compared, str):
+        return {"baseline": baseline, "reason": compared}
+    return {
+        "baseline": baseline,
+        "difference": 100 * compared.difference,
+        "interval": [100 * compared.low, 100 * compared.high],
+        "p": compared.p_value,
+        "mcnemar_p": compared.mcnemar,
+        "n": compared.images,
+        "method": METHOD,
+        "verdict": compared.verdict,
+    }
+
+
+def to_json(
+    summaries: Mapping[str, Summary],
+    published: Published | None = None,
+    comparisons: Mapping[str, Comparison | str] | None = None,
+    baseline: str | None = None,
+) -> dict[str, Any]:
+    """The table as plain values, by row; every rate in percent and not rounded, None where there is none.
+
+    ``comparison`` has the difference to the baseline in percentage points, or the ``reason`` why there is none.
+    """
     return {
         row: {
             "per_class": dict(zip(summary.classes, map(_percent, summary.per_class.tolist()), strict=True)),
@@ -78,6 +120,9 @@ def to_json(summaries: Mapping[str, Summary], published: Published | None = None
             "per_seed": {str(seed): _percent(macro) for seed, macro in summary.per_seed.items()},
             "seeds": list(summary.seeds),
             "folds": list(summary.folds),
+            "repeats": summary.repeats,
+            "resampled": summary.resampled,
+            "comparison": _comparison((comparisons or {}).get(row), baseline),
             "images": summary.images,
             "classes": list(summary.classes),
             "confusion": summary.confusion.tolist(),

@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -241,3 +242,41 @@ def test_images_without_labels():
 def test_a_fold_that_is_not_there():
     with pytest.raises(ValueError, match=r"fold 2 is not in \[0, 2\)"):
         Split(folds=2).apply(dataset([0, 1, 2] * 4), 2, 0)
+
+
+# ------------------------------------------------------------------------------------------- repeats
+def test_repeats_are_other_folds_of_the_same_images():
+    images = dataset([0, 1, 2] * 10, [f"person {i // 3}" for i in range(30)])
+    split = Split(folds=5, repeats=3)
+    assert (split.rounds(images), split.folds_of(images)) == (15, 5)
+    sides = [split.apply(images, fold, 4) for fold in range(15)]
+    for repeat in range(3):
+        tested = [i for side in sides[5 * repeat : 5 * repeat + 5] for i in side["test"]]
+        assert sorted(tested) == list(range(30))
+    assert sides[:5] == [Split(folds=5).apply(images, fold, 4) for fold in range(5)]
+    dealt = [{tuple(side["test"]) for side in sides[5 * r : 5 * r + 5]} for r in range(3)]
+    assert dealt[0] != dealt[1] != dealt[2] != dealt[0]
+    assert sides == [split.apply(images, fold, 4) for fold in range(15)]
+    holdouts = [Split(holdout=0.2, repeats=2).apply(images, fold, 4) for fold in range(2)]
+    assert holdouts[0] == Split(holdout=0.2).apply(images, 0, 4) != holdouts[1]
+
+
+def test_repeats_of_published_parts_draw_other_labels():
+    images = dataset([0, 1, 2] * 20, parts=["train", "test"] * 30)
+    split = Split(predefined=True, per_class=2, repeats=2)
+    one, two = (split.apply(images, fold, 0) for fold in range(2))
+    assert one["test"] == two["test"]
+    assert one["train"] != two["train"]
+    with pytest.raises(DakitError, match="repeats: 2 would repeat the same"):
+        Split(predefined=True, repeats=2)
+    with pytest.raises(DakitError, match="repeats: 0 leaves nothing"):
+        Split(folds=2, repeats=0)
+
+
+@pytest.mark.parametrize("split", [{"folds": 3, "repeats": 2}, {"holdout": 0.3}])
+def test_fewer_labels_are_among_more(split):
+    images = dataset([0, 1, 2] * 20)
+    for fold in range(Split(**split).rounds(images)):
+        drawn = [set(Split(**split, per_class=n).apply(images, fold, 7)["train"]) for n in (1, 3, 5, 9)]
+        assert all(few < many for few, many in pairwise(drawn))
+        assert [len(some) for some in drawn] == [3, 9, 15, 27]

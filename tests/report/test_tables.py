@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from dakit.comparison import Comparison
 from dakit.metrics import Evaluation, Round, summarise
-from dakit.report.tables import ladder, to_json, to_markdown
+from dakit.report.tables import ladder, remarks, to_json, to_markdown
 
 CLASSES = ("AN", "FE", "HA")
 
@@ -104,3 +105,33 @@ def test_json_survives_a_round_trip_and_holds_no_nan():
     assert cycleat["confusion"] == [[15, 9, 0], [0, 18, 6], [0, 0, 24]]
     assert cycleat["interval"] == [100 * SUMMARIES["cycleat"].low, 100 * SUMMARIES["cycleat"].high]
     assert made["partly"]["per_class"]["AN"] is None
+
+
+COMPARISONS = {
+    "s2t": Comparison(-0.123, -0.2, -0.05, 0.0123, 0.5, 24, "worse"),
+    "cycleat": "the baseline was not run",
+}
+
+
+def test_what_is_said_beneath_the_table():
+    assert remarks(SUMMARIES, COMPARISONS, "base") == [
+        "95 %: bootstrap, resampling test images within their class; one seed, so what training anew would change is "
+        "left out.",
+        "95 %: bootstrap, resampling test images within their class, and seeds.",
+        "Against base: paired bootstrap of macro accuracy, p adjusted for the number of rows (Holm).",
+        "s2t: worse (-12.30 points, -20.00 to -5.00, p = 0.012, 24 images)",
+        "cycleat: not compared: the baseline was not run",
+    ]
+    assert len(remarks({"s2t": SUMMARIES["s2t"]}, {}, None)) == 1
+
+
+def test_comparisons_in_json():
+    made = to_json({**SUMMARIES, "base": summary([1, 2, 3])}, None, COMPARISONS, "base")
+    found = made["s2t"]["comparison"]
+    assert found.pop("method").startswith("paired bootstrap")
+    assert found == {
+        "baseline": "base", "difference": pytest.approx(-12.3), "interval": [-20, -5], "p": 0.0123, "mcnemar_p": 0.5,
+        "n": 24, "verdict": "worse",
+    }  # fmt: skip
+    assert made["cycleat"]["comparison"] == {"baseline": "base", "reason": "the baseline was not run"}
+    assert made["base"]["comparison"] is None
