@@ -19,6 +19,7 @@ from dakit.comparison import Comparison, compare_rows
 from dakit.data.sets import Sealed, Subset, Unlabelled, fingerprint, shown
 from dakit.errors import DakitError, RecipeError, did_you_mean
 from dakit.files import write_json, write_text, written
+from dakit.health import lost_to_source
 from dakit.interfaces import Context, File, Folder, ImageSet, Observer, Spec
 from dakit.metrics import Round, Summary, summarise
 from dakit.recipe import DataPlan, Plan, Recipe, StagePlan, load_recipe, stage_outputs
@@ -51,7 +52,7 @@ class Outcome:
         reused: and how many were there already.
         folder: where tables and pictures are.
         notes: what stages wanted the user to know, with row, seed and fold.
-        warnings: why results may be worth little, with row, seed and fold.
+        warnings: why results may be worth little, see :mod:`dakit.health`, with row, seed and fold.
         comparisons: every other row against the recipe's baseline; a text says why there is none.
     """
 
@@ -129,6 +130,8 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
     evaluated = {row: parts for row, parts in rounds.items() if parts}
     summaries = {row: summarise(parts) for row, parts in evaluated.items()}
     compared = compare_rows(evaluated, recipe.baseline, _transferring(recipe)) if recipe.baseline else {}
+    for base, others in _source_only(recipe, evaluated).items():
+        warnings += lost_to_source(base, {row: rounds[row] for row in others})
     outcome = Outcome(
         summaries, rounds, made, len(done) - made, session.folder, tuple(notes), tuple(warnings), compared
     )
@@ -512,6 +515,27 @@ def fingerprint_once(images: Any) -> str:
 def _data_key(data: DataPlan) -> str:
     about = [data.role, data.spec.identity(), data.unlabelled, data.size, data.classes, data.on_bad_image]
     return json.dumps(about, sort_keys=True)
+
+
+def _source_only(recipe: Recipe, rows: Iterable[str]) -> dict[str, list[str]]:
+    """For each row that learned from one set and is tested on another (S2T in the paper): all rows tested there."""
+    learned: dict[str, set[str]] = {}
+    tested: dict[str, str] = {}
+    for row in rows:
+        plan = recipe.plan(row)
+        needed, read = {plan.stages[-1].name}, set()
+        for stage in reversed(plan.stages):  # but not those that only draw a picture
+            if stage.name in needed:
+                read |= set(stage.inputs.values())
+                needed |= {reference.producer for reference in stage.inputs.values()}
+        parts = [reference for reference in read if reference.producer in plan.data]
+        learned[row] = {part.producer for part in parts if part.output != "test"}
+        tested[row] = next((part.producer for part in parts if part.output == "test"), "")
+    return {
+        row: [other for other in tested if tested[other] == tested[row]]
+        for row in tested
+        if len(learned[row]) == 1 and tested[row] not in learned[row]
+    }
 
 
 def _where(step: Step) -> str:

@@ -32,7 +32,7 @@ History = dict[str, list[float]]
 
 
 class NonFiniteLoss(DakitError):
-    """A loss became NaN or infinite. What went before is in the last checkpoint, which this step never reaches."""
+    """A loss or a gradient became NaN or infinite. The last checkpoint holds what went before, never this step."""
 
 
 class Stateful(Protocol):
@@ -111,7 +111,7 @@ class Trainer:
         values = {name: float(loss.detach()) for name, loss in losses.items()}
         if not all(np.isfinite(value) for value in values.values()):
             terms = ", ".join(f"{name} = {value:g}" for name, value in values.items())
-            raise NonFiniteLoss(terms)
+            raise NonFiniteLoss(f"a loss is not finite ({terms})")
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         self.accelerator.backward(total / self.ctx.engine.accumulate)
 
@@ -197,10 +197,12 @@ class Trainer:
                     seed_everything(derive_seed(ctx.seed, n))
                     for name, loss in step(n).items():
                         values[name] = values.get(name, 0.0) + float(loss.detach()) / engine.accumulate
+                if self.accelerator.scaler is None:  # it looks itself, and leaves such a step out
+                    _check_gradients(networks, values)
             except NonFiniteLoss as error:
                 kept = f"the last checkpoint is {checkpoint}" if checkpoint.is_file() else "there is no checkpoint yet"
                 raise NonFiniteLoss(
-                    f"{title}: a loss is not finite in step {done + 1} of {steps} ({error}); {kept}. "
+                    f"{title}: step {done + 1} of {steps}: {error}; {kept}. "
                     "A lower learning rate, precision: fp32 or smaller loss weights may help"
                 ) from None
             for optimiser in prepared.values():
@@ -256,6 +258,14 @@ def _as_laid_out(optimiser: torch.optim.Optimizer) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:
                 state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def _check_gradients(networks: Mapping[str, nn.Module], values: Mapping[str, float]) -> None:
+    for name, network in networks.items():
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        if gradients and not torch.nn.utils.get_total_norm(gradients).isfinite():
+            terms = ", ".join(f"{term} = {value:g}" for term, value in values.items())
+            raise NonFiniteLoss(f"the gradient of {name} is not finite, where {terms}")
 
 
 def accelerator(engine: Engine) -> Accelerator:

@@ -71,7 +71,10 @@ def test_the_core_knows_no_built_in():
             ("dakit.stages", "dakit.training", "dakit.data", "dakit.metrics", "dakit.comparison", "dakit.report"),
             ("dakit.cli", "dakit.recipe", "dakit.pipeline", "dakit.store", "dakit.registry", "dakit.plugins"),
         ),
-        (("dakit.data", "dakit.metrics", "dakit.comparison"), ("dakit.stages", "dakit.training", "dakit.report")),
+        (
+            ("dakit.data", "dakit.metrics", "dakit.comparison", "dakit.health", "dakit.weights"),
+            ("dakit.stages", "dakit.training", "dakit.report"),
+        ),
         (("dakit.training",), ("dakit.stages", "dakit.report", "dakit.metrics")),
     ],
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 
@@ -369,6 +370,23 @@ def test_warnings_are_kept_and_told_by_every_later_run(load, known, tmp_path, mo
     assert json.loads((tmp_path / "results.json").read_text())["warnings"] == list(first.warnings)
 
 
+def test_a_row_that_lost_against_the_source_alone_is_told(load, known, tmp_path, monkeypatch):
+    stage = known.find("stage", "evaluate").factory
+    run = stage.run
+
+    @wraps(run)
+    def always_right_or_wrong(self, ctx, model, test):
+        evaluation = run(self, ctx, model=model, test=test).evaluation
+        right = evaluation.labels if model.spec.params["scale"] == 1 else 1 - evaluation.labels  # pretrain: 1
+        return type(run(self, ctx, model=model, test=test))(replace(evaluation, predictions=right))
+
+    monkeypatch.setattr(stage, "run", always_right_or_wrong)
+    outcome = pipeline.run(load(), rows=["s2t", "fine_tune"], out=tmp_path)
+    (text,) = outcome.warnings
+    assert text.startswith("fine-tuning lost: fine_tune is worse than s2t, which saw no target label: -100.00 points")
+    assert pipeline.run(load(), rows=["fine_tune"], out=tmp_path).warnings == ()  # nothing to compare with
+
+
 def test_a_folder_that_cannot_be_written(load, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DakitError, match=r"--out .*file: cannot be written"):
@@ -466,7 +484,7 @@ def test_every_row_is_compared_with_the_baseline(load, tmp_path):
     assert alone.comparisons == {"cycleat": "the baseline fine_tune was not run"}
 
 
-def test_only_a_row_that_learns_from_more_than_the_baseline_shows_negative_transfer(load, tmp_path, monkeypatch):
+def test_only_a_row_that_learns_from_more_than_the_baseline_shows_lost_to_source(load, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(pipeline, "compare_rows", lambda rounds, baseline, more: asked.append((baseline, more)) or {})
     pipeline.run(load(), rows=["s2t"], out=tmp_path)

@@ -324,14 +324,16 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tmp_path, acc
     with pytest.raises(NonFiniteLoss) as caught:
         train(folder, engine=engine, poison=5 * accumulate)
     message = str(caught.value)
-    assert "fitting: a loss is not finite in step 6 of 12 (square = nan)" in message
+    assert "fitting: step 6 of 12: a loss is not finite (square = nan)" in message
     assert f"the last checkpoint is {folder / 'checkpoint.safetensors'}" in message
     assert load_state(folder / "checkpoint.safetensors")["done"] == 4
     assert_same(train(folder, engine=engine)[:4], good[:4])
 
 
 def test_a_first_loss_that_is_not_finite_has_no_checkpoint_to_name(tmp_path):
-    with pytest.raises(NonFiniteLoss, match=r"step 1 of 12 \(square = nan\); there is no checkpoint yet"):
+    with pytest.raises(
+        NonFiniteLoss, match=r"step 1 of 12: a loss is not finite \(square = nan\); there is no checkpoint yet"
+    ):
         train(tmp_path, poison=0)
     assert list(tmp_path.iterdir()) == []
 
@@ -342,8 +344,27 @@ def test_backward_names_every_term(tmp_path, value):
     weight = nn.Parameter(torch.ones(()))
     with pytest.raises(NonFiniteLoss) as caught:
         trainer.backward({"cycle": weight * 0.25, "adversarial": weight * value})
-    assert str(caught.value) == f"cycle = 0.25, adversarial = {value:g}"
+    assert str(caught.value) == f"a loss is not finite (cycle = 0.25, adversarial = {value:g})"
     assert weight.grad is None
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(tmp_path):
+    # The loss is finite, its derivative is not: d sqrt(x) / dx at 0.
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    trainer = Trainer(Context(tmp_path, engine=CPU))
+
+    def step(n):
+        loss = network(torch.ones(1, 1)).sqrt().sum()
+        trainer.backward({"root": loss})
+        return {"root": loss}
+
+    optimiser = torch.optim.SGD(network.parameters(), lr=1.0)
+    with pytest.raises(NonFiniteLoss, match=r"step 1 of 3: the gradient of net is not finite, where root = 0; there"):
+        trainer.fit(
+            title="x", steps=3, networks={"net": network}, optimisers={"o": optimiser}, decay_from=1.0, step=step
+        )
+    assert network.weight.item() == 0
 
 
 # -------------------------------------------------------------------------------------- checkpoints

@@ -38,7 +38,7 @@ class Evaluate:
         """Return predictions and probabilities beside the labels.
 
         Raises:
-            DakitError: the model knows other classes than the test set has.
+            DakitError: the model knows other classes than the test set has, or says NaN.
         """
         images = test.open()
         if images.classes != model.classes:
@@ -57,6 +57,9 @@ class Evaluate:
             for observer in ctx.observers:
                 observer.step(done, {})
         table = np.concatenate(probabilities)
+        if not np.isfinite(table).all():
+            broken = int((~np.isfinite(table)).any(1).sum())
+            raise DakitError(f"the model's outputs are not finite for {broken} of {len(table)} test images")
         return Evaluated(
             Evaluation(
                 classes=images.classes,

@@ -13,6 +13,7 @@ from dakit.data.batches import in_order
 from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
 from dakit.files import to_disk, write_json
+from dakit.health import lost_classes
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Prediction, Trained, Translator
 from dakit.stages.translator import to_uint8
 from dakit.stopping import stepping
@@ -114,4 +115,6 @@ class Synthesise:
         overall = sum(by_class.values()) / len(by_class)
         ctx.facts["label_agreement"] = {"mean": round(overall, 4), "by_class": by_class}
         parts = ", ".join(f"{name} {share:.0%}" for name, share in by_class.items())
+        for text in lost_classes(list(images.labels), read_as, images.classes):
+            ctx.warn(text)
         ctx.note(f"label agreement of translated images: {overall:.0%} ({parts})")

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from dakit.data.augment import Augment, augmentation
 from dakit.data.batches import Batches, too_few
 from dakit.errors import DakitError
+from dakit.health import lost_game
 from dakit.interfaces import (
     Classifier,
     Context,
@@ -214,6 +215,8 @@ class TrainTranslator:
         )
         follow.draw(ctx)
         curves_png(history, ctx.folder / "losses.png")
+        for text in lost_game(history, self.objective) if self.adversarial_weight else ():
+            ctx.warn(text)
         return TrainedTranslator(
             trained(nets["G_SW"], self.generator),
             trained(nets["G_WS"], self.generator),

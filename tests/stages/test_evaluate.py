@@ -108,3 +108,16 @@ def test_no_other_stage_takes_a_test_set() -> None:
         if ".open()" in inspect.getsource(sys.modules[stage.__module__]):
             opens.add(name)
     assert takes == opens == {"evaluate"}
+
+
+class Broken(Reader):
+    """Cannot say what the images are that show class 2."""
+
+    def forward(self, images: Tensor) -> Prediction:
+        logits = super().forward(images).logits
+        return Prediction(logits / (logits[:, 2:] != 2), logits, ())
+
+
+def test_outputs_that_are_not_finite_are_no_prediction(tmp_path: Path) -> None:
+    with pytest.raises(DakitError, match="outputs are not finite for 2 of 7 test images"):
+        evaluate(tmp_path, held_out(), Trained(tiny.spec(Broken), {}, tiny.CLASSES))

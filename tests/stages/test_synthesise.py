@@ -29,6 +29,13 @@ class Negative(nn.Module):
         return -images
 
 
+class Black(nn.Module):
+    """A translator that knows one image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.full_like(images, -1.0)
+
+
 class Normed(nn.Module):
     """What it makes of an image would depend on the others in the batch, were it not in evaluation mode."""
 
@@ -175,3 +182,15 @@ def test_what_was_made_is_not_trusted_when_it_was_altered(tmp_path: Path) -> Non
         file.write(b"?")
     with pytest.raises(DakitError, match=r"images\.npy: is not what was written"):
         run(tmp_path, given, batch_size=1)
+
+
+def test_a_translator_that_takes_a_label_away_is_told(tmp_path: Path) -> None:
+    given = TensorImages(values(*[20] * 20, *[235] * 20), [0] * 20 + [1] * 20, classes=("dark", "bright"))
+    judge = Trained(tiny.spec(Threshold), {}, ("dark", "bright"))
+    ctx = tiny.context(tmp_path / "black")
+    Synthesise().run(ctx, images=given, translator=Trained(tiny.spec(Black), {}), judge=judge)
+    (text,) = ctx.warnings
+    assert "1 of 2 classes (bright 0 of 20; below 25.0% is told, 50.0% is chance); it reads 100% of all as dark" in text
+    ctx = tiny.context(tmp_path / "same")
+    Synthesise().run(ctx, images=given, translator=Trained(tiny.spec(nn.Identity), {}), judge=judge)
+    assert ctx.warnings == []

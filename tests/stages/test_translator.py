@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import tiny
-from dakit.data.sets import Unlabelled
+from dakit.data.sets import TensorImages, Unlabelled
 from dakit.errors import DakitError
 from dakit.interfaces import Trained
 from dakit.report.pictures import GAP
@@ -500,3 +500,27 @@ def test_a_batch_is_never_made_smaller(tmp_path: Path) -> None:
     assert stage.check_sizes({"source": 3, "target": None}) == []
     with pytest.raises(DakitError, match="batch_size: 3 takes 3 images of target a step, but there are 2"):
         stage.run(tiny.context(tmp_path), source=tiny.images([0, 1, 2]), target=tiny.images([-1, -1]))
+
+
+class Stuck(nn.Module):
+    """A generator that cannot learn: its weight has no say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.full_like(images, -1.0) + 0 * self.weight
+
+
+def test_a_discriminator_that_is_never_wrong_is_told(tmp_path: Path) -> None:
+    white = TensorImages(torch.full((4, 3, 4, 6), 255, dtype=torch.uint8), classes=())
+    stage = TrainTranslator(**{**STEP, "generator": tiny.spec(Stuck), "steps": 60, "lr": 0.05, "objective": "log"})
+    ctx = tiny.context(tmp_path)
+    stage.run(ctx, source=white, target=white)
+    assert [text.partition(" tells")[0] for text in ctx.warnings] == [
+        "discriminator collapse: D_S", "discriminator collapse: D_W"
+    ]  # fmt: skip
+    ctx = tiny.context(tmp_path / "short")
+    TrainTranslator(**STEP).run(ctx, source=white, target=white)
+    assert ctx.warnings == []
