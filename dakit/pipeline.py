@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dakit.comparison import Comparison, compare_rows
-from dakit.data.sets import Sealed, Subset, Unlabelled, fingerprint, shown
+from dakit.data.sets import Sealed, Subset, Unlabelled, Withheld, fingerprint, shown
 from dakit.errors import DakitError, RecipeError, did_you_mean
 from dakit.files import write_json, write_text, written
 from dakit.health import lost_to_source
@@ -25,6 +25,9 @@ from dakit.metrics import Round, Summary, summarise
 from dakit.recipe import DataPlan, Plan, Recipe, StagePlan, load_recipe, stage_outputs
 from dakit.runs import INDEX
 from dakit.store import Result, Store, digest
+
+OPENINGS = "test_labels.json"
+"""Counts how often test labels were opened; stays when results are made anew."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Outcome:
         notes: what stages wanted the user to know, with row, seed and fold.
         warnings: why results may be worth little, see :mod:`dakit.health`, with row, seed and fold.
         comparisons: every other row against the recipe's baseline; a text says why there is none.
+        opened: how often the test labels were opened with this folder, in all runs so far,
+        needed: and how often this table needs them.
     """
 
     summaries: Mapping[str, Summary]
@@ -64,6 +69,19 @@ class Outcome:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     comparisons: Mapping[str, Comparison | str] = field(default_factory=dict)
+    opened: int = 0
+    needed: int = 0
+
+    def remarks(self, recipe: Recipe) -> list[str]:
+        """What must be read with the table, a line each: intervals, verdicts, and how often the test was looked at."""
+        from dakit.report.tables import remarks
+
+        often = "; the more often, the less unseen they are" if self.opened > self.needed else ""
+        return [
+            *remarks(self.summaries, self.comparisons, recipe.baseline),
+            f"Test labels were opened {self.opened} times in this folder, all runs together; "
+            f"this table needs {self.needed}{often}.",
+        ]
 
 
 def run(
@@ -133,7 +151,16 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
     for base, others in _source_only(recipe, evaluated).items():
         warnings += lost_to_source(base, {row: rounds[row] for row in others})
     outcome = Outcome(
-        summaries, rounds, made, len(done) - made, session.folder, tuple(notes), tuple(warnings), compared
+        summaries=summaries,
+        rounds=rounds,
+        made=made,
+        reused=len(done) - made,
+        folder=session.folder,
+        notes=tuple(notes),
+        warnings=tuple(warnings),
+        comparisons=compared,
+        opened=session.openings(),
+        needed=len({step.key for step in steps if step.stage.spec.name == "evaluate"}),
     )
     if summaries:
         _write_results(recipe, outcome, steps, session)
@@ -354,10 +381,18 @@ class _Session:
         if key not in self._sets:
             sides = data.split.apply(images, fold % rounds, seed)
             self._sets[key] = {  # type: ignore[assignment]
-                "train": Subset(images, sides["train"]),
-                "test": Sealed(Subset(images, sides["test"])),
+                "train": Subset(Withheld(images, sides["train"]), sides["train"]),
+                "test": Sealed(Subset(images, sides["test"]), self._count_opening),
             }
         return self._sets[key]  # type: ignore[return-value]
+
+    def _count_opening(self) -> None:
+        write_json(self.folder / OPENINGS, {"opened": self.openings() + 1})
+
+    def openings(self) -> int:
+        """How often the test labels were opened with this folder of results, in all runs so far."""
+        path = self.folder / OPENINGS
+        return int(json.loads(path.read_text(encoding="utf-8"))["opened"]) if path.is_file() else 0
 
     # ---------------------------------------------------------------------------------- results
     def has(self, step: Step) -> bool:
@@ -564,11 +599,11 @@ def _git_revision() -> str | None:
 
 def _write_results(recipe: Recipe, outcome: Outcome, steps: Sequence[Step], session: _Session) -> None:
     from dakit.report.pictures import confusion_png
-    from dakit.report.tables import remarks, to_markdown
+    from dakit.report.tables import to_markdown
 
     folder = outcome.folder
     write_json(folder / "results.json", results_json(recipe, outcome))
-    note = "\n".join(f"- {line}" for line in remarks(outcome.summaries, outcome.comparisons, recipe.baseline))
+    note = "\n".join(f"- {line}" for line in outcome.remarks(recipe))
     write_text(folder / "table.md", to_markdown(outcome.summaries, recipe.published, recipe.title, note) + "\n")
     for row, summary in outcome.summaries.items():
         confusion_png(summary, folder / f"confusion-{row}.png", row)
@@ -591,6 +626,7 @@ def results_json(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
         "profile": recipe.profile,
         "baseline": recipe.baseline,
         "rows": to_json(outcome.summaries, recipe.published, outcome.comparisons, recipe.baseline),
+        "test_labels": {"opened": outcome.opened, "needed": outcome.needed},
         "notes": list(outcome.notes),
         "warnings": list(outcome.warnings),
         "made": outcome.made,

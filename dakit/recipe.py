@@ -561,6 +561,9 @@ class _Checker:
                 return None
             produced: tuple[Any, ...] = (TestSet,) if output == "test" else (ImageSet,)
         elif producer in above:
+            if above[producer].spec.name == "evaluate":
+                self.problem(key, f"{value} holds what became of the test images: no stage may read it")
+                return None
             outputs = stage_outputs(above[producer].spec.factory)
             if output and output not in outputs:
                 self.problem(key, f'stage {producer} makes no "{output}"{did_you_mean(output, outputs)}')

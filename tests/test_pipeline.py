@@ -424,6 +424,59 @@ def test_only_evaluate_opens_the_test_images(load, tmp_path, monkeypatch):
     assert opened == ["evaluate", "evaluate"]
 
 
+def test_no_other_stage_can_reach_a_test_image(load, tmp_path, monkeypatch):
+    """Every way from what a stage is given to a test image's label or pixels ends in -1, an error, or nothing."""
+
+    def refuse(self):
+        raise AssertionError("a test set was opened")
+
+    monkeypatch.setattr(Sealed, "open", refuse)
+    pipeline.run(load(), out=tmp_path, until="adapt", rows=ROWS[1:])  # all but the evaluation runs without labels
+    seen = 0
+    for step, _ in pipeline.plan(load(), rows=ROWS, out=tmp_path):
+        for name, get in step.inputs.items():
+            if step.stage.inputs[name].producer != "target":
+                continue
+            images = get()
+            if step.stage.spec.name == "evaluate":
+                with pytest.raises(AssertionError, match="was opened"):
+                    images.open()
+                assert [known for known in dir(images) if known[0] != "_"] == ["fingerprint", "open"]
+                continue
+            seen += 1
+            whole = images.base
+            others = sorted(set(range(len(whole))) - set(images.indices))
+            assert [whole.labels[i] for i in others] == [-1] * 4
+            for i in others:
+                with pytest.raises(DakitError, match="not in the training side"):
+                    whole[i]
+            assert not [
+                known
+                for known in vars(whole)
+                if known[0] != "_" and known not in ("classes", "labels", "groups", "parts")
+            ]
+    assert seen > 4
+
+
+def test_openings_of_the_test_labels_are_counted_over_all_runs(load, tmp_path):
+    def told(**options):
+        outcome = pipeline.run(load(), out=tmp_path, **options)
+        kept = json.loads((tmp_path / "results.json").read_text())["test_labels"]
+        assert kept == {"opened": outcome.opened, "needed": outcome.needed}
+        return outcome.opened, outcome.needed
+
+    assert told(rows=["s2t"]) == (2, 2)
+    assert told(rows=["s2t"]) == (2, 2)  # nothing was opened again
+    assert told(rows=["s2t", "fine_tune"]) == (4, 4)
+    assert told(rows=["fine_tune"], fresh=["adapt", "evaluate"]) == (6, 2)
+    tuned = pipeline.run(load("adapt.steps=2"), rows=["fine_tune"], out=tmp_path)
+    assert (tuned.opened, tuned.needed) == (8, 2)
+    assert (
+        "opened 8 times in this folder, all runs together; this table needs 2; the more often"
+        in (tmp_path / "table.md").read_text()
+    )
+
+
 def test_train_and_test_never_share_a_person(load, tmp_path):
     recipe = load("data.target.split={folds: 2}")
     for step, _ in pipeline.plan(recipe, rows=["fine_tune"], out=tmp_path):

@@ -94,6 +94,11 @@ def test_the_baseline_is_named_or_the_fine_tuning_row(load, faults):
     assert problem == 'toy.yaml:4: baseline: there is no variant "finetune", did you mean "fine_tune"?'
 
 
+def test_what_became_of_the_test_images_is_read_by_no_stage(faults):
+    (problem,) = faults(("variants:\n", "  peek: {do: toy_peek, images: evaluate.evaluation}\nvariants:\n"))
+    assert "evaluate.evaluation holds what became of the test images: no stage may read it" in problem
+
+
 def test_a_variant_changes_its_own_row_only(load):
     recipe = load()
     models = {row: str(recipe.plan(row).stages[-1].inputs["model"]) for row in recipe.rows}

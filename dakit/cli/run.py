@@ -68,10 +68,10 @@ def run(
     for text in outcome.warnings:
         console.print(f"warning: {text}", style="yellow", markup=False, highlight=False)
     if outcome.summaries:
-        from dakit.report.tables import ladder, remarks
+        from dakit.report.tables import ladder
 
         console.print(ladder(outcome.summaries, loaded.published, loaded.title))
-        for line in remarks(outcome.summaries, outcome.comparisons, loaded.baseline):
+        for line in outcome.remarks(loaded):
             console.print(line, markup=False, highlight=False)
         missing = [row for row in loaded.plans if row not in outcome.summaries]
         if missing:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -307,6 +307,30 @@ class Subset:
         return _combine("subset", fingerprint(self.base), repr(self.indices))
 
 
+class Withheld:
+    """Another set of which a training side sees its own images only: the others have no label and cannot be read."""
+
+    def __init__(self, images: ImageSet, seen: Sequence[int]) -> None:
+        self._images = images
+        self._seen = set(seen)
+        self.classes = images.classes
+        self.labels: Sequence[int] = [label if i in self._seen else -1 for i, label in enumerate(images.labels)]
+        self.groups = images.groups
+        self.parts: Sequence[str] | None = getattr(images, "parts", None)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        if index not in self._seen:
+            raise DakitError(f"image {index} is not in the training side: it may be a test image")
+        return self._images[index]
+
+    def fingerprint(self) -> str:
+        """The whole set's."""
+        return fingerprint(self._images)
+
+
 class Unlabelled:
     """Another set without its labels."""
 
@@ -359,16 +383,16 @@ class Joined:
 class Sealed:
     """A test set: its length is known, its labels are not, until ``open`` is called. See :class:`TestSet`."""
 
-    def __init__(self, images: ImageSet) -> None:
+    def __init__(self, images: ImageSet, opened: Callable[[], None] = lambda: None) -> None:
         self._images = images
-        self.opened = 0
+        self._opened = opened
 
     def __len__(self) -> int:
         return len(self._images)
 
     def open(self) -> ImageSet:
-        """The images with their labels; counts how often this was asked."""
-        self.opened += 1
+        """The images with their labels; ``opened`` is told first, so that nothing opens them uncounted."""
+        self._opened()
         return self._images
 
     def fingerprint(self) -> str:

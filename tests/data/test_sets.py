@@ -21,6 +21,7 @@ from dakit.data.sets import (
     Subset,
     TensorImages,
     Unlabelled,
+    Withheld,
     file_digests,
     fingerprint,
     read_image,
@@ -416,16 +417,29 @@ def test_sets_of_other_classes_are_not_joined() -> None:
 
 def test_a_sealed_set_tells_its_length_only() -> None:
     base = numbered(4)
-    sealed = Sealed(base)
+    asked = []
+    sealed = Sealed(base, lambda: asked.append(1))
     assert isinstance(sealed, Held)
     assert not isinstance(sealed, ImageSet)
     assert len(sealed) == 4
-    assert sealed.opened == 0
+    assert asked == []
     for name in ("labels", "classes", "groups", "__getitem__"):
         assert not hasattr(sealed, name)
     assert sealed.open() is base
     assert sealed.open() is base
-    assert sealed.opened == 2
+    assert asked == [1, 1]
+
+
+def test_a_training_side_shows_nothing_of_the_others() -> None:
+    base = numbered(4)
+    train = Subset(Withheld(base, [0, 3]), [0, 3])
+    assert [train[i].label for i in range(2)] == list(train.labels) == [base.labels[0], base.labels[3]]
+    assert list(train.base.labels) == [base.labels[0], -1, -1, base.labels[3]]
+    for index in (1, 2):
+        with pytest.raises(DakitError, match=f"image {index} is not in the training side"):
+            train.base[index]
+    assert len(train.base) == 4
+    assert fingerprint(train) == fingerprint(Subset(base, [0, 3]))
 
 
 def test_views_are_image_sets() -> None:

@@ -90,12 +90,13 @@ def test_a_model_of_other_classes_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_labels_are_opened_once(tmp_path: Path) -> None:
-    sealed = Sealed(held_out())
+    asked = []
+    sealed = Sealed(held_out(), lambda: asked.append(1))
     assert len(sealed) == 7
     sealed.fingerprint()
-    assert sealed.opened == 0
+    assert asked == []
     Evaluate().run(tiny.context(tmp_path), model=READER, test=sealed)
-    assert sealed.opened == 1
+    assert asked == [1]
 
 
 def test_no_other_stage_takes_a_test_set() -> None:
