@@ -7,7 +7,20 @@ import sys
 
 import typer
 
-from dakit.cli import check, components, export, init, plan, plugins, predict, recipes, run, translate, verify
+from dakit.cli import (
+    bench,
+    check,
+    components,
+    export,
+    init,
+    plan,
+    plugins,
+    predict,
+    recipes,
+    run,
+    translate,
+    verify,
+)
 from dakit.errors import DakitError
 
 app = typer.Typer(
@@ -29,6 +42,7 @@ app.command("verify")(verify.verify)
 app.command("check")(check.check)
 app.command("list")(components.list_)
 app.command("show")(components.show)
+app.command("bench")(bench.bench)
 app.command("plugins")(plugins.plugins)
 app.command("recipes")(recipes.recipes)
 

@@ -1,0 +1,107 @@
+"""What surrounds the steps: reading and augmenting images, synthesis, selection, the store, the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dakit.data.augment import augmentation
+from dakit.data.batches import Batches
+from dakit.data.sets import TensorImages
+from dakit.interfaces import Trained
+from dakit.plugins import find_plugins
+from dakit.registry import Registry
+from dakit.stages.synthesise import Synthesise
+from dakit.training import Trainer, load_state, save_state
+
+REGISTRY = Registry(find_plugins())
+POOL, ANCHORS = 1000, 70
+
+
+def images(count: int, size: int, seed: int = 0) -> TensorImages:
+    pixels = np.random.default_rng(seed).integers(256, size=(count, 3, size, size), dtype=np.uint8)
+    return TensorImages(torch.from_numpy(pixels), [i % 7 for i in range(count)], classes=tuple("abcdefg"))
+
+
+@pytest.mark.parametrize("what", ["data/decode", "data/cached"])
+def bench_reading(what: str, size: int, batch: int, tmp_path: Path, measure: Callable[..., None]) -> None:
+    """Batches from a folder of JPEG files: every image decoded, or all of them remembered from an earlier epoch."""
+    for i, sample in enumerate(images(max(64, batch), size)):
+        folder = tmp_path / "abcdefg"[i % 7]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(folder / f"{i}.jpg")
+    folder_set = REGISTRY.spec("dataset", "image_folder", {"root": str(tmp_path)}).build(size, tuple("abcdefg"))
+    batches = Batches(folder_set, batch, 0, cache_bytes=0 if what == "data/decode" else 2**29)
+    number = iter(range(10**9))
+    if what == "data/cached":
+        for _ in range(len(folder_set) // batch + 1):
+            batches(next(number))
+    measure(lambda: batches(next(number)), images=batch)
+
+
+@pytest.mark.parametrize("what", ["data/augment"])
+def bench_augment(what: str, size: int, batch: int, trainer: Trainer, measure: Callable[..., None]) -> None:
+    """Flip and shift, as the recipes do, on the device."""
+    augment = augmentation({"flip": 0.5, "shift": 0.05}).to(trainer.device)
+    x = trainer.images(torch.stack([sample.image for sample in images(batch, size)]))
+    measure(lambda: augment(x), images=batch)
+
+
+@pytest.mark.parametrize("what", ["stage/synthesise"])
+def bench_synthesise(what: str, size: int, batch: int, trainer: Trainer, measure: Callable[..., None]) -> None:
+    """The whole stage on eight batches, writing included."""
+    torch.manual_seed(0)
+    spec = REGISTRY.spec("translator", "resnet_generator", {"blocks": 9, "width": 64})
+    translator = Trained(spec, spec.build().state_dict())
+    pool = images(8 * batch, size)
+    stage = Synthesise(batch_size=batch)
+
+    def run() -> None:
+        (trainer.ctx.folder / "images.npy").unlink(missing_ok=True)
+        (trainer.ctx.folder / "checkpoint.json").unlink(missing_ok=True)
+        stage.run(trainer.ctx, images=pool, translator=translator)
+
+    measure(run, images=len(pool))
+
+
+@pytest.mark.parametrize("what", [f"selector/{entry.name}" for entry in REGISTRY.entries("selector")])
+def bench_selector(what: str, size: int, trainer: Trainer, measure: Callable[..., None]) -> None:
+    """Eight of 1,000 pool images for each of 70 anchors, by the stem of a small classifier."""
+    torch.manual_seed(0)
+    name = what.split("/")[1]
+    spec = REGISTRY.spec("selector", name, {})
+    if "extractor" in spec.params:
+        spec = REGISTRY.spec("selector", name, {"extractor": "classifier"})
+    classifier = trainer.place(REGISTRY.spec("classifier", "resnet_cifar", {}).build(7), train=False)
+    pool, anchors = images(POOL, size), images(ANCHORS, size, seed=1)
+    selector = spec.build()
+    measure(lambda: selector(pool, anchors, classifier=classifier, device=trainer.device), images=POOL + ANCHORS)
+
+
+@pytest.mark.parametrize("what", ["store/write_checkpoint", "store/read_checkpoint"])
+def bench_checkpoint(what: str, tmp_path: Path, measure: Callable[..., None]) -> None:
+    """45 MB (one generator of width 64), checksum and flush to the disk included."""
+    path = tmp_path / "checkpoint.safetensors"
+    state: dict[str, Any] = {str(i): torch.randn(256, 256, 3, 3) for i in range(19)}
+    save_state(path, state)
+    measure((lambda: save_state(path, state)) if "write" in what else (lambda: load_state(path)))
+
+
+@pytest.mark.parametrize("what", ["cli/help", "cli/check"])
+def bench_start_up(what: str, measure: Callable[..., None]) -> None:
+    """A new process; the check of a recipe imports torch, which ``--help`` must not."""
+    arguments = ["--help"] if what == "cli/help" else ["check", "cycleat_sfew", "--profile", "demo"]
+    command = [sys.executable, "-c", "from dakit.cli import main; main()", *arguments]
+    bare = [sys.executable, "-c", "pass" if what == "cli/help" else "import torch"]
+    measure(
+        lambda: subprocess.run(command, check=True, capture_output=True),
+        reference=(" ".join(bare[1:]), lambda: subprocess.run(bare, check=True, capture_output=True)),
+    )

@@ -1,0 +1,81 @@
+"""What the benchmarks measured, condensed: one row each, and the ratio to an earlier run with its noise."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def folder() -> Path:
+    """Where the benchmarks are; in a checkout beside the package."""
+    here = Path(__file__).parent
+    return here / "_benchmarks" if (here / "_benchmarks").is_dir() else here.parent / "benchmarks"
+
+
+def summary(measured: Mapping[str, Any], *, device: str, precision: str) -> dict[str, Any]:
+    """pytest-benchmark's JSON to plain rows.
+
+    Returns:
+        machine, git (revision, or None outside a repository), ceilings (FLOP/s, bytes/s), and benchmarks, each
+        with ``name``, ``median`` and ``spread`` (interquartile range) in seconds, ``rounds``,
+        ``images_per_second``, ``share`` (of the matrix product's FLOP/s), ``peak`` (bytes), and ``against``: what
+        was run in turn with it, its ``median`` and ``peak``, and ``ratio``, the median of its time over ours.
+    """
+    import torch
+
+    gpu = torch.cuda.is_available() and device in ("auto", "cuda")
+    machine = {
+        "device": torch.cuda.get_device_name() if gpu else "mps" if device == "mps" else _processor(),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        **{name: importlib.metadata.version(name) for name in ("dakit", "torch", "torchvision", "timm")},
+        "python": platform.python_version(),
+    }
+    rows = []
+    ceilings: dict[str, float] = {}
+    for bench in measured["benchmarks"]:
+        facts, stats = bench["extra_info"], bench["stats"]
+        ceilings = facts["ceilings"]
+        given = [f"{facts[name]} {unit}" for name, unit in (("size", "px"), ("batch", "images")) if name in facts]
+        row: dict[str, Any] = {
+            "name": " ".join([facts["what"], *([facts["shape"]] if "shape" in facts else []), *given]),
+            "median": stats["median"],
+            "spread": stats["iqr"],
+            "rounds": stats["rounds"],
+            "images_per_second": facts["images"] / stats["median"] if facts["images"] else None,
+            "share": facts["flops"] / stats["median"] / ceilings["flops"] if facts["flops"] else None,
+            "peak": facts["peak"],
+        }
+        if "reference" in facts:
+            row["against"] = {
+                "name": facts["reference"],
+                "median": facts["reference_median"],
+                "peak": facts["reference_peak"],
+                "ratio": statistics.median(facts["ratios"]),
+            }
+        rows.append(row)
+    revision = (measured.get("commit_info") or {}).get("id")
+    return {"machine": machine, "git": revision, "ceilings": ceilings, "benchmarks": rows}
+
+
+def ratio(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How many times as fast as before, with the noise that both spreads leave.
+
+    >>> ratio({"median": 2.0, "spread": 0.08}, {"median": 1.0, "spread": 0.03})
+    '2.00x ±0.10'
+    """
+    value = before["median"] / now["median"]
+    noise = value * sum((run["spread"] / run["median"]) ** 2 for run in (before, now)) ** 0.5
+    return f"{value:.2f}x ±{noise:.2f}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
