@@ -144,7 +144,7 @@ class Run:
 
     @property
     def results(self) -> Mapping[str, Any] | None:
-        """``results.json``, the table as plain values; None as long as the run has not come to an end."""
+        """``results.json``, the table as plain values, of the last `dakit run` that came to its end, or None."""
         path = self.folder / "results.json"
         return _read(path) if path.is_file() else None
 

@@ -28,7 +28,10 @@ Fold = Annotated[int | None, typer.Option("--fold", metavar="K", help="Only fold
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of results.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, such as runs/cycleat_sfew-demo.")]
 Images = Annotated[list[str], typer.Argument(metavar="IMAGES...", help="Files, folders or 'patterns*.png'.")]
-Row = Annotated[str | None, typer.Option("--row", metavar="V", help="Row of the table; else the recipe's method.")]
+Row = Annotated[
+    str | None,
+    typer.Option("--row", metavar="V", help="Row of the table; else the recipe's method (or the last that was run)."),
+]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Of the round; else the first.")]
 OfFold = Annotated[int | None, typer.Option("--fold", metavar="K", help="Of the round; else the first.")]
 Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images per forward pass.")]
