@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import yaml
 
-from dakit.metrics import summarise
-from dakit.report.tables import to_markdown
+from dakit.metrics import Summary, summarise
+from dakit.report.tables import remarks, to_markdown
 from dakit.runs import Model, Run
 
 _CARD = """\
@@ -28,13 +29,12 @@ the original's by more than {difference:.1e} (fp32 on a CPU, batches of 1 and 64
 
 ## Numbers
 
-Macro accuracy (Ave., the mean of the classes' recalls) and recall per class, in percent of test images, with 95 %
-bootstrap intervals over images and seeds. A row's numbers are means over its classifiers, of which this is one.
-Chance is {chance:.1f}.
+Macro accuracy (Ave., the mean of the classes' recalls) and recall per class, in percent of test images. A row's
+numbers are means over its classifiers, of which this is one. Chance is {chance:.1f}.
 
 {numbers}
 
-{own}
+{remarks}
 
 ## Data
 
@@ -149,6 +149,9 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
     ran = {key: value for key, value in recipe.items() if key not in ("profiles", "published")}
     numbered = {name: summarise(found) for name in run.rows if (found := run.rounds(name))}
     own = next((one.evaluation for one in run.rounds(row) if (one.seed, one.fold) == (seed, fold)), None)
+    alone = "This very classifier was not evaluated."
+    if own is not None:
+        alone = f"This very classifier: Ave. {100 * own.macro:.2f} on {len(own.labels)} test images."
     fit = (_CROP if model.fit == "crop" else _SQUASH).format(size=model.size)
     return _CARD.format(
         title=recipe.get("title") or recipe["recipe"],
@@ -169,9 +172,7 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         snippet=_USE[file].format(read=_READ.format(size=model.size, fit=fit)),
         chance=100 / len(model.classes),
         numbers=to_markdown(numbered) if numbered else "Nothing was evaluated.",
-        own=f"This very classifier: Ave. {100 * own.macro:.2f} on {len(own.labels)} test images."
-        if own
-        else "This very classifier was not evaluated.",
+        remarks="\n".join(f"* {line}" for line in (*remarks(numbered, {}, None), *_verdict(run, row, numbered), alone)),
         data=_data(run, row, seed, fold),
         choice=_choice(run, row, model),
         warnings="".join(f"* {text}\n" for text in _warnings(run, row, seed, fold)),
@@ -181,6 +182,19 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         plugins=", ".join(sorted({f"{p['distribution']} {p['version']}".strip() for p in about["plugins"]})),
         document=yaml.safe_dump(ran, sort_keys=False, width=110, default_flow_style=None).rstrip(),
     )
+
+
+def _verdict(run: Run, row: str, numbered: Mapping[str, Summary]) -> list[str]:
+    """What results.json says of the row against the baseline, where it is of the same numbers."""
+    found = (run.results or {}).get("rows", {}).get(row)
+    compared = found and found.get("comparison")
+    if not compared or row not in numbered or abs(found["macro"] - 100 * numbered[row].macro) > 1e-6:
+        return []
+    if "reason" in compared:
+        return [f"Not compared with `{compared['baseline']}`: {compared['reason']}"]
+    low, high = compared["interval"]
+    points = f"{compared['difference']:+.2f} points, {low:+.2f} to {high:+.2f}"
+    return [f"Against `{compared['baseline']}`: {compared['verdict']} ({points}, p = {compared['p']:.2g})."]
 
 
 def _data(run: Run, row: str, seed: int, fold: int) -> str:

@@ -70,6 +70,31 @@ def test_a_picture_is_not_on_the_way(card, opened):
     assert "| pretrain | source.all | 28 |" in card
 
 
+def test_the_verdict_is_that_of_results_json(card, opened, tmp_path):
+    assert "Against" not in card  # the recipe has no baseline
+    copy = open_run(shutil.copytree(opened.folder, tmp_path / "run"))
+    results = json.loads((copy.folder / "results.json").read_text())
+
+    def told(macro, comparison):
+        results["rows"]["cycle"] |= {"macro": macro, "comparison": comparison}
+        (copy.folder / "results.json").write_text(json.dumps(results))
+        model = copy.classifier("cycle", 0, 1)
+        return model_card(copy, "cycle", 0, 1, model, "model.onnx", Agreement(14, 3.5e-7, True))
+
+    macro = results["rows"]["cycle"]["macro"]
+    verdict = {
+        "baseline": "s2t",
+        "difference": -1.5,
+        "interval": [-4.0, 1.25],
+        "p": 0.3,
+        "verdict": "not distinguishable",
+    }
+    expected = "* Against `s2t`: not distinguishable (-1.50 points, -4.00 to +1.25, p = 0.3)."
+    assert expected in told(macro, verdict)
+    assert "Against" not in told(macro + 1, verdict)  # the results of another run
+    assert "* Not compared with `s2t`: other images" in told(macro, {"baseline": "s2t", "reason": "other images"})
+
+
 def test_doubts_of_the_run_are_told(card, opened, tmp_path):
     assert "The run warned" not in card
     assert "were not read from files" not in card
