@@ -29,7 +29,7 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_predictions_are_the_stored_ones_to_the_bit(faces: Path, opened: Run) -> None:
     for row in ("s2t", "cycle"):
-        for seed, fold, evaluation in opened.rounds(row):
+        for seed, fold, evaluation, _ in opened.rounds(row):
             files = [target_files(faces)[i] for i in evaluation.indices]
             said = classify([opened.classifier(row, seed, fold)], files, engine=opened.engine)
             assert [one.path for one in said] == files
