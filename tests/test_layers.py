@@ -65,7 +65,10 @@ def test_the_core_knows_no_built_in():
         (("dakit.store", "dakit.verify"), ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages")),
         (("dakit.runs",), ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages")),
         (("dakit.inference", "dakit.export"), ("dakit.recipe", "dakit.pipeline", "dakit.cli")),
-        (("dakit.starter",), ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages", "dakit.training")),
+        (
+            ("dakit.starter", "dakit.faces"),
+            ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages", "dakit.training"),
+        ),
         (("dakit.pipeline",), ("dakit.cli", "dakit.stages", "dakit.progress")),
         (
             ("dakit.stages", "dakit.training", "dakit.data", "dakit.metrics", "dakit.comparison", "dakit.report"),

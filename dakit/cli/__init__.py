@@ -16,6 +16,7 @@ from dakit.cli import (
     plan,
     plugins,
     predict,
+    prepare,
     recipes,
     run,
     translate,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 
 app.command("init")(init.init)
+app.add_typer(prepare.group, name="prepare")
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.command("predict")(predict.predict)
