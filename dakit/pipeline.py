@@ -77,7 +77,10 @@ class Outcome:
         from dakit.report.tables import remarks
 
         often = "; the more often, the less unseen they are" if self.opened > self.needed else ""
+        weights = {"last": "those of the last step", "validation": "the best on images kept from the training side"}
+        rows = {way: [row for row in self.summaries if recipe.plan(row).weights == way] for way in weights}
         return [
+            *(f"Weights of {', '.join(rows[way])}: {text}." for way, text in weights.items() if rows[way]),
             *remarks(self.summaries, self.comparisons, recipe.baseline),
             f"Test labels were opened {self.opened} times in this folder, all runs together; "
             f"this table needs {self.needed}{often}.",
@@ -620,12 +623,13 @@ def results_json(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
     """The table and what is behind it as plain values, for machines."""
     from dakit.report.tables import to_json
 
+    rows = to_json(outcome.summaries, recipe.published, outcome.comparisons, recipe.baseline)
     return {
         "recipe": recipe.name,
         "title": recipe.title,
         "profile": recipe.profile,
         "baseline": recipe.baseline,
-        "rows": to_json(outcome.summaries, recipe.published, outcome.comparisons, recipe.baseline),
+        "rows": {row: {**values, "weights": recipe.plan(row).weights} for row, values in rows.items()},
         "test_labels": {"opened": outcome.opened, "needed": outcome.needed},
         "notes": list(outcome.notes),
         "warnings": list(outcome.warnings),

@@ -82,6 +82,13 @@ class Plan:
     stages: tuple[StagePlan, ...]
 
     @property
+    def weights(self) -> str:
+        """Which weights the last stage evaluates: those of the "last" step, or by "validation"."""
+        model = self.stages[-1].inputs.get("model")
+        maker = next((stage for stage in self.stages if model and stage.name == model.producer), None)
+        return str(maker.spec.params.get("choose", "last")) if maker else "last"
+
+    @property
     def tested(self) -> DataPlan | None:
         """The role whose held-out images the last stage evaluates; None where that is no evaluation."""
         test = self.stages[-1].inputs.get("test")

@@ -533,6 +533,8 @@ def test_every_row_is_compared_with_the_baseline(load, tmp_path):
     table = (tmp_path / "table.md").read_text()
     assert f"- cycleat: {outcome.comparisons['cycleat'].verdict} (" in table
     assert "resampling test images" in table
+    assert rows["cycleat"]["weights"] == "last"
+    assert "- Weights of s2t, fine_tune, cycleat: those of the last step." in table
     alone = pipeline.run(recipe, rows=["cycleat"], out=tmp_path)
     assert alone.comparisons == {"cycleat": "the baseline fine_tune was not run"}
 

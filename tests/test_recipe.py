@@ -99,6 +99,13 @@ def test_what_became_of_the_test_images_is_read_by_no_stage(faults):
     assert "evaluate.evaluation holds what became of the test images: no stage may read it" in problem
 
 
+def test_which_weights_a_row_evaluates():
+    recipe = load_recipe("cycleat_digits", profile="smoke", overrides=["adapt.choose=validation"])
+    assert {row: recipe.plan(row).weights for row in ("cycleat", "s2t", "f_w")} == {
+        "cycleat": "validation", "s2t": "last", "f_w": "last",
+    }  # fmt: skip
+
+
 def test_a_variant_changes_its_own_row_only(load):
     recipe = load()
     models = {row: str(recipe.plan(row).stages[-1].inputs["model"]) for row in recipe.rows}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import annotated_types
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dakit.data.augment import Augment, augmentation
-from dakit.data.batches import Batches, too_few
-from dakit.data.sets import Joined
+from dakit.data.batches import Batches, in_order, too_few
+from dakit.data.sets import Joined, Subset
+from dakit.data.splits import Split
 from dakit.errors import DakitError
 from dakit.interfaces import (
     Classifier,
@@ -43,8 +44,8 @@ class TrainClassifier:
         E[-log softmax(f(x))_y] + transfer(t(x), f(x)).
 
     Without a teacher this is Eq. 3 of CycleAT (Zhang et al., ACM MM 2018); with f_W as teacher and
-    attention transfer as loss it is Eq. 10, whose beta belongs to the transfer loss. Adam; the last
-    weights are taken, so no image outside ``train`` and ``extra`` has a say.
+    attention transfer as loss it is Eq. 10, whose beta belongs to the transfer loss. Adam. No image
+    outside ``train`` and ``extra`` has a say in which weights are taken.
 
     Inputs: ``train``; optional ``extra`` (more labelled images of the same classes), ``teacher``,
     ``init`` (weights to start from; the same network).
@@ -63,6 +64,10 @@ class TrainClassifier:
         balanced: draw every class equally often.
         update: "all" weights, or only the "head" (a linear probe: features, and the statistics of
             normalisation layers, stay as they are).
+        choose: which weights are taken: the "last", or the best of about eleven, from the first to the last, on a
+            part of ``train`` that is kept for "validation" and not learned from: those with the highest macro
+            accuracy and, among these, the lowest cross-entropy.
+        validation: this fraction of ``train`` is that part: whole groups, every class alike, drawn with the seed.
     """
 
     version: ClassVar[int] = 1
@@ -82,6 +87,8 @@ class TrainClassifier:
         extra_share: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] | None = None,
         balanced: bool = False,
         update: Literal["all", "head"] = "all",
+        choose: Literal["last", "validation"] = "last",
+        validation: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.2,
     ) -> None:
         self.classifier = classifier
         self.steps = steps
@@ -95,6 +102,8 @@ class TrainClassifier:
         self.extra_share = extra_share
         self.balanced = balanced
         self.update = update
+        self.choose = choose
+        self.validation = validation
 
     def check(self, inputs: frozenset[str]) -> list[str]:
         """What does not fit together, before anything runs."""
@@ -109,6 +118,12 @@ class TrainClassifier:
 
     def check_sizes(self, sizes: Mapping[str, int | None]) -> list[str]:
         """Whether there are enough images for a batch; None is a number that is not known yet."""
+        train = sizes["train"]
+        if train is not None and self.choose == "validation":
+            train -= round(self.validation * train)
+        return self._too_few({**sizes, "train": train})
+
+    def _too_few(self, sizes: Mapping[str, int | None]) -> list[str]:
         train, extra = sizes["train"], sizes.get("extra")
         if self.extra_share is not None:
             share = round(self.extra_share * self.batch_size)
@@ -127,7 +142,7 @@ class TrainClassifier:
         teacher: Trained[Classifier] | None = None,
         init: Trained[Classifier] | None = None,
     ) -> TrainedClassifier:
-        """Train and return the last weights.
+        """Train and return the weights that ``choose`` says.
 
         Raises:
             DakitError: unlabelled or too few images, other classes, or another network than ``init``.
@@ -137,8 +152,15 @@ class TrainClassifier:
                 raise DakitError(f"{name}: every image needs a label to train a classifier")
         if extra is not None and extra.classes != train.classes:
             raise DakitError(f"extra has the classes {extra.classes}, but train has {train.classes}")
+        kept = None
+        if self.choose == "validation":
+            try:
+                sides = Split(holdout=self.validation).apply(train, 0, derive_seed(ctx.seed, "validation"))
+            except DakitError as error:
+                raise DakitError(f"choose: validation: {error}; choose: last needs no images of its own") from error
+            train, kept = Subset(train, sides["train"]), Subset(train, sides["test"])
         sizes = {"train": len(train)} | ({} if extra is None else {"extra": len(extra)})
-        for text in self.check_sizes(sizes):
+        for text in self._too_few(sizes):
             raise DakitError(text)
         student: nn.Module = self.classifier.build(len(train.classes))
         if init is not None:
@@ -176,6 +198,7 @@ class TrainClassifier:
         kind = torch.optim.AdamW if self.weight_decay else torch.optim.Adam
         optimiser = kind(learned, lr=self.lr, betas=(self.beta1, 0.999), weight_decay=self.weight_decay)
         networks = {"student": student} | ({"loss": loss} if isinstance(loss, nn.Module) else {})
+        best = None if kept is None else _Best(trainer, student, kept, self.batch_size)
         history = trainer.fit(
             title=f"training {self.classifier.name} on {len(train) + len(extra or ())} images",
             steps=self.steps,
@@ -183,7 +206,12 @@ class TrainClassifier:
             optimisers={"student": optimiser},
             decay_from=self.decay_from,
             step=step,
+            others={} if best is None else {"best": best},
+            every=None if best is None else (max(1, self.steps // 10), best.look),
         )
+        if best is not None:
+            student.load_state_dict(best.weights)
+            ctx.facts["chosen"] = {"images": len(best.images), "steps": best.steps, **best.facts}
         ctx.facts["train"] = {
             "images": len(train),
             "extra": 0 if extra is None else len(extra),
@@ -218,3 +246,41 @@ class TrainClassifier:
             return torch.cat([a.images, b.images]), torch.cat([a.labels, b.labels])
 
         return both
+
+
+class _Best:
+    """The best weights so far on images that are not learned from; a checkpoint holds it."""
+
+    def __init__(self, trainer: Trainer, network: nn.Module, images: ImageSet, batch_size: int) -> None:
+        self.trainer = trainer
+        self.network = network
+        self.images = images
+        self.batch_size = batch_size
+        self.facts: dict[str, float] = {}
+        self.steps = 0
+        self.weights: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def look(self, step: int) -> None:
+        """Keep the weights where they are better than all before."""
+        training = self.network.training
+        self.network.eval()
+        logits = []
+        for batch in in_order(self.images, self.batch_size):
+            with self.trainer.autocast():
+                said: Prediction = self.network(self.trainer.images(batch.images))
+            logits.append(said.logits.float().cpu())
+        self.network.train(training)
+        labels = torch.tensor(list(self.images.labels))
+        right = (torch.cat(logits).argmax(1) == labels).float()
+        macro = float(torch.stack([right[labels == label].mean() for label in set(self.images.labels)]).mean())
+        loss = float(F.cross_entropy(torch.cat(logits), labels))
+        if not self.weights or (macro, -loss) > (self.facts["macro"], -self.facts["cross_entropy"]):
+            self.facts, self.steps = {"macro": macro, "cross_entropy": loss}, step
+            self.weights = {k: v.detach().to("cpu", copy=True) for k, v in self.network.state_dict().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"facts": self.facts, "steps": self.steps, "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        self.facts, self.steps, self.weights = dict(state["facts"]), state["steps"], dict(state["weights"])

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.metrics
 import torch
 from torch import Tensor, nn
 
 import tiny
-from dakit.data.sets import TensorImages, Unlabelled
+from dakit.data.sets import Subset, TensorImages, Unlabelled
 from dakit.errors import DakitError
 from dakit.interfaces import Prediction, Trained
+from dakit.stages import classifier as classifier_module
 from dakit.stages.classifier import TrainClassifier
 from dakit.training import load_state
 
@@ -235,7 +237,8 @@ class Watched(tiny.Classifier):
         self.seen = []
 
     def forward(self, images: Tensor) -> Prediction:
-        self.seen.append(((images[:, 0, 0, 0] + 1) * 127.5).round().int().tolist())
+        if self.training:
+            self.seen.append(((images[:, 0, 0, 0] + 1) * 127.5).round().int().tolist())
         return super().forward(images)
 
 
@@ -247,7 +250,7 @@ def numbered(labels: list[int], first: int) -> TensorImages:
 
 def seen(folder: Path, **settings: Any) -> list[list[int]]:
     spec, built = tiny.recorded(Watched)
-    run(folder, classifier=spec, init=None, **settings)
+    run(folder, **{**settings, "classifier": spec, "init": None})
     batches: list[list[int]] = built[0].seen
     return batches
 
@@ -368,3 +371,93 @@ def test_facts(tmp_path: Path) -> None:
         "last_loss": kept["cross-entropy"][-1],
         "last_accuracy": kept["accuracy"][-1],
     }
+
+
+# ------------------------------------------------------------------------------- which weights are taken
+MANY = tiny.images([0, 1, 2] * 8, seed=11)
+CHOOSE = {"train": MANY, "init": None, "steps": 20, "lr": 0.05, "choose": "validation", "validation": 0.25}
+
+
+class Looks:
+    """What the stage sees each time it looks at the images that it keeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[tuple[float, float, dict[str, Tensor]]] = []
+        look = classifier_module._Best.look
+
+        def noted(best: Any, step: int) -> None:
+            look(best, step)
+            self.images = best.images
+            self.seen.append(
+                (*self.measure(best.network), {k: v.clone() for k, v in best.network.state_dict().items()})
+            )
+
+        monkeypatch.setattr(classifier_module._Best, "look", noted)
+
+    def measure(self, network: nn.Module) -> tuple[float, float]:
+        """Macro accuracy and minus the cross-entropy, by scikit-learn."""
+        x = torch.stack([self.images[i].image for i in range(len(self.images))]).float() / 127.5 - 1
+        mode = network.training
+        with torch.no_grad():
+            p = network.eval()(x).logits.double().softmax(1).numpy()
+        network.train(mode)
+        labels = list(self.images.labels)
+        macro = sklearn.metrics.balanced_accuracy_score(labels, p.argmax(1))
+        return macro, -sklearn.metrics.log_loss(labels, p, labels=[0, 1, 2])
+
+
+def test_the_best_on_validation_images_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Looks(monkeypatch)
+    ctx = tiny.context(tmp_path)
+    torch.manual_seed(0)
+    settings = {name: value for name, value in CHOOSE.items() if name not in ("train", "init")}
+    model = TrainClassifier(classifier=F, batch_size=4, **settings).run(ctx, train=MANY).model
+    assert len(looks.seen) == 11
+    best = max(range(11), key=lambda n: tuple(round(value, 5) for value in looks.seen[n][:2]))
+    assert 0 < best < 10  # neither the first nor the last, or this test shows nothing
+    assert tiny.same(model.state, looks.seen[best][2])
+    macro, minus = looks.seen[best][:2]
+    assert ctx.facts["chosen"] == {
+        "images": 6, "steps": 2 * best, "macro": pytest.approx(macro), "cross_entropy": pytest.approx(-minus, rel=1e-4),
+    }  # fmt: skip
+
+
+def test_validation_images_are_not_learned_from_and_are_whole_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Looks(monkeypatch)
+    labels = [0, 1, 2] * 8
+    people = TensorImages(numbered(labels, 0).images, labels, [f"person {i // 6}" for i in range(24)], tiny.CLASSES)
+    batches = seen(tmp_path, **{**CHOOSE, "train": people, "extra": numbered([0, 1, 2] * 3, 100), "steps": 27})
+    kept = looks.images
+    assert isinstance(kept, Subset)
+    assert kept.base is people  # of the training side, not of extra
+    assert (len(kept), len(set(kept.groups)), sorted(set(kept.labels))) == (6, 1, [0, 1, 2])
+    assert set(chain(*batches)) == {*range(24), *range(100, 109)} - set(kept.indices)
+
+
+@pytest.mark.parametrize("killed_in", [1, 9, 13, 20])
+def test_choosing_by_validation_resumes_with_the_same_bits(tmp_path: Path, killed_in: int) -> None:
+    settings = {**CHOOSE, "classifier": tiny.spec(tiny.Classifier, dropout=0.3, norm=True)}
+    torch.manual_seed(1)
+    whole = run(tmp_path / "whole", **settings)
+    torch.manual_seed(1)
+    with pytest.raises(tiny.Interruption):
+        run(tmp_path / "cut", tiny.Unplug(killed_in), checkpoint_steps=3, **settings)
+    torch.manual_seed(1 if killed_in <= 3 else 2)  # before the first checkpoint it begins anew
+    assert tiny.same(run(tmp_path / "cut", checkpoint_steps=3, **settings).state, whole.state)
+
+
+def test_the_head_alone_can_be_chosen_by_validation(tmp_path: Path) -> None:
+    start = tiny.fresh(tiny.spec(tiny.Classifier, norm=True), 5, tiny.CLASSES)
+    settings = {**CHOOSE, "classifier": start.spec, "init": start, "update": "head"}
+    model = run(tmp_path, **settings)
+    changed = {name for name in model.state if not torch.equal(model.state[name], start.state[name])}
+    assert changed <= {"head.weight", "head.bias"}
+
+
+def test_too_few_images_for_validation_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DakitError, match=r'choose: validation: .*class "a" has 1 images .*choose: last needs no'):
+        run(tmp_path, **{**CHOOSE, "train": tiny.images([0, 1, 2, 1, 2, 1, 2])})
+    found = TrainClassifier(classifier=F, steps=1, batch_size=4, choose="validation").check_sizes({"train": 4})
+    assert found == ["batch_size: 4 takes 4 images of train a step, but there are 3; at most 3 fits"]
