@@ -182,10 +182,10 @@ class Stage(Protocol):
     are not taken for new ones. ``run`` is annotated: each input with :class:`ImageSet`, :class:`TestSet`
     or ``Trained[...]`` (optional inputs ``| None = None``), its result with a NamedTuple of such types.
 
-    Two methods are optional, and asked before anything runs; each returns what is wrong, in text:
+    Three methods are optional, and asked before anything runs. Two return what is wrong, in text:
     ``check(inputs: frozenset[str])`` with the names of the inputs that the recipe gives, and
     ``check_sizes(sizes: Mapping[str, int | None])`` with how many images each is, None where that is not
-    known because an earlier stage makes them.
+    known because an earlier stage makes them. ``makes(sizes)`` returns how many images an output will be.
     """
 
     version: int

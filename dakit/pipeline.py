@@ -382,7 +382,10 @@ class _Session:
         rounds = data.split.rounds(images)
         key = f"{_data_key(data)} {data.split} {seed} {fold % rounds}"
         if key not in self._sets:
-            sides = data.split.apply(images, fold % rounds, seed)
+            try:
+                sides = data.split.apply(images, fold % rounds, seed)
+            except DakitError as error:
+                raise DakitError(f"data.{data.role}.split: {error}") from error
             self._sets[key] = {  # type: ignore[assignment]
                 "train": Subset(Withheld(images, sides["train"]), sides["train"]),
                 "test": Sealed(Subset(images, sides["test"]), self._count_opening),
@@ -415,17 +418,21 @@ class _Session:
         from dakit.training import accelerator
 
         problems: dict[str, None] = {}
+        made: dict[str, int | None] = {}
         tried: set[tuple[Spec[Any], int, int]] = set()
         for step in steps:
             data = self.recipe.plan(step.row).data
             size = next(iter(data.values())).size
             count = max((len(self.set(plan).classes) for plan in data.values()), default=0)
             sizes = {
-                name: len(step.inputs[name]()) if reference.producer in data else None
+                name: len(step.inputs[name]()) if reference.producer in data else made.get(step.made_of["inputs"][name])
                 for name, reference in step.stage.inputs.items()
             }
-            for text in getattr(step.stage.spec.build(), "check_sizes", lambda sizes: [])(sizes):
+            stage = step.stage.spec.build()
+            for text in getattr(stage, "check_sizes", lambda sizes: [])(sizes):
                 problems[f"stages.{step.stage.name}: {text}"] = None
+            makes = getattr(stage, "makes", lambda sizes: {})(sizes)
+            made |= {f"{step.key}.{output}": count for output, count in makes.items()}
             for name, spec in step.stage.spec.params.items():
                 if not isinstance(spec, Spec) or spec.kind not in ("translator", "discriminator", "classifier"):
                     continue

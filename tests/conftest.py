@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from dakit.cli import main
 from dakit.plugins import find_plugins
 from dakit.registry import Registry
 
@@ -106,3 +108,18 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "faces.yaml").write_text(FACES.replace("ROOT", str(root)))
     run(load_recipe(root / "faces.yaml"), out=root / "run")
     return root
+
+
+@pytest.fixture
+def dakit(monkeypatch, capsys, tmp_path):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dakit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capsys.readouterr()
+        return int(caught.value.code or 0), out, err
+
+    return call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 from dakit.data.selection import selection_report
@@ -29,6 +30,13 @@ class Select:
 
     def __init__(self, *, selector: Spec[Selector]) -> None:
         self.selector = selector
+
+    def check_sizes(self, sizes: Mapping[str, int | None]) -> list[str]:
+        """Whether the pool has as many images as the selector is to choose for an anchor, where both are known."""
+        pool, wanted = sizes["pool"], self.selector.params.get("neighbours", 1)
+        if pool is None or pool >= wanted:
+            return []
+        return [f"neighbours: {wanted} for each anchor, but the pool has {pool} images; at most {pool} fits"]
 
     def run(
         self,

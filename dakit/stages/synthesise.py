@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -42,6 +43,10 @@ class Synthesise:
 
     def __init__(self, *, batch_size: Positive = 32) -> None:
         self.batch_size = batch_size
+
+    def makes(self, sizes: Mapping[str, int | None]) -> dict[str, int | None]:
+        """As many images as it is given."""
+        return {"images": sizes["images"]}
 
     def run(
         self,

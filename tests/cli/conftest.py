@@ -1,28 +1,10 @@
-"""The command line in this process, and the toy recipe as its arguments."""
+"""The toy recipe as arguments of the command line."""
 
 from __future__ import annotations
-
-import sys
 
 import pytest
 
 import toys as toy_module
-from dakit.cli import main
-
-
-@pytest.fixture
-def dakit(monkeypatch, capsys, tmp_path):
-    """Run the command line in this process: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["dakit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capsys.readouterr()
-        return int(caught.value.code or 0), out, err
-
-    return call
 
 
 @pytest.fixture
