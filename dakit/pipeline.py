@@ -431,8 +431,8 @@ class _Session:
             stage = step.stage.spec.build()
             for text in getattr(stage, "check_sizes", lambda sizes: [])(sizes):
                 problems[f"stages.{step.stage.name}: {text}"] = None
-            makes = getattr(stage, "makes", lambda sizes: {})(sizes)
-            made |= {f"{step.key}.{output}": count for output, count in makes.items()}
+            if hasattr(stage, "makes"):
+                made |= {f"{step.key}.{output}": count for output, count in stage.makes(sizes).items()}
             for name, spec in step.stage.spec.params.items():
                 if not isinstance(spec, Spec) or spec.kind not in ("translator", "discriminator", "classifier"):
                     continue
