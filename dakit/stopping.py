@@ -61,8 +61,10 @@ def signals() -> Iterator[None]:
 
 def _handle(number: int, frame: FrameType | None) -> None:
     global _asked
-    if _asked is not None:
-        os._exit(128 + _asked)  # the last good checkpoint is on disk already
     _asked = number
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_DFL)  # the second kills, in the midst of anything; a checkpoint is on disk
     if not _stepping:
         raise Stopped(number)
+    name = signal.Signals(number).name
+    os.write(2, f"\ndakit: {name}: stopping after this step and a checkpoint; once more to stop at once\n".encode())
