@@ -20,6 +20,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import kornia.augmentation  # noqa: F401  what a run imports late, a child would import each time
+import openTSNE  # noqa: F401
+
+import dakit.report.pictures
 import dakit.store
 import dakit.training
 from dakit import pipeline
