@@ -241,10 +241,12 @@ def checkpoints(engine: Engine, done: int, save: Callable[[], None]) -> Callable
     def step_done(done: int) -> None:
         nonlocal saved_at, saved_step
         late = time.monotonic() - saved_at > engine.checkpoint_minutes * 60
-        if late or asked_to_stop() or done - saved_step >= engine.checkpoint_steps:
+        asked = asked_to_stop()  # once: a signal between two looks would stop without the checkpoint
+        if asked or late or done - saved_step >= engine.checkpoint_steps:
             save()
             saved_at, saved_step = time.monotonic(), done
-        stop_if_asked()
+        if asked:
+            stop_if_asked()
 
     return step_done
 

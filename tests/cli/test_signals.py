@@ -89,6 +89,12 @@ def command(toys):
     return ("run", "waits.yaml", "--plugin", str(toys), "--plugin", "waits.py")
 
 
+def heard(process, number):
+    """Wait until a process says that it has had the signal."""
+    assert process.stderr.readline() == "\n"
+    assert process.stderr.readline().startswith(f"dakit: {number.name}: stopping after this step and a checkpoint;")
+
+
 def steps_kept(folder: Path) -> int:
     (path,) = folder.glob("store/pretrain-*.part/checkpoint.safetensors")
     return load_state(path)["done"]
@@ -99,6 +105,7 @@ def test_a_signal_finishes_the_step_keeps_it_and_says_how_to_go_on(start, comman
     process, reached, go = start(*command, "--fresh", "pretrain", "--out", "a folder")
     assert os.read(reached, 4) == b"here", process.communicate()
     process.send_signal(number)
+    heard(process, number)
     os.write(go, b"!")
     _, err = process.communicate()
     assert process.returncode == code, err
@@ -120,8 +127,7 @@ def test_a_second_run_is_kept_out_and_a_second_signal_stops_at_once(start, comma
     assert second.returncode == 2
     assert f"another run is writing here (pid {process.pid} on " in err
     process.send_signal(signal.SIGTERM)
-    assert process.stderr.readline() == "\n"
-    assert process.stderr.readline().startswith("dakit: SIGTERM: stopping after this step")
+    heard(process, signal.SIGTERM)
     process.send_signal(signal.SIGINT)
     process.communicate()  # the step never ends: nobody writes into the pipe
     assert process.returncode == -signal.SIGINT  # 130 in a shell
