@@ -15,6 +15,7 @@ from dakit.training import load_state
 
 PLUGIN = '''
 import os
+import torch
 from dakit import hookimpl
 from toys import ToyClassifier
 
@@ -24,7 +25,7 @@ class Waits(ToyClassifier):
     batches = 0
 
     def forward(self, images):
-        Waits.batches += 1
+        Waits.batches += self.training and torch.is_grad_enabled()
         if Waits.batches == 3 and "REACHED" in os.environ:
             os.write(int(os.environ["REACHED"]), b"here")
             os.read(int(os.environ["GO"]), 1)
