@@ -42,9 +42,11 @@ def bench_attention_loss(
     empty = torch.zeros(BATCH, 1, device=trainer.device)
     benchmark.extra_info["shape"] = f"{channels}x{side}x{side}"  # type: ignore[attr-defined]
 
+    of_teacher = Prediction(empty, empty, (taught,), rectified=True)
+
     def ours() -> None:
         maps.grad = None
-        loss(Prediction(empty, empty, (taught,)), Prediction(empty, empty, (maps,))).backward()
+        loss(of_teacher, Prediction(empty, empty, (maps,), rectified=True)).backward()
 
     def theirs() -> None:
         maps.grad = None

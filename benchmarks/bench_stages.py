@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dakit.data.augment import augmentation
+from dakit.data.augment import Augmentation
 from dakit.data.batches import Batches
 from dakit.data.sets import TensorImages
 from dakit.interfaces import Trained
@@ -50,7 +50,7 @@ def bench_reading(what: str, size: int, batch: int, tmp_path: Path, measure: Cal
 @pytest.mark.parametrize("what", ["data/augment"])
 def bench_augment(what: str, size: int, batch: int, trainer: Trainer, measure: Callable[..., None]) -> None:
     """Flip and shift, as the recipes do, on the device."""
-    augment = augmentation({"flip": 0.5, "shift": 0.05}).to(trainer.device)
+    augment = Augmentation({"flip": 0.5, "shift": 0.05}).to(trainer.device)
     x = trainer.images(torch.stack([sample.image for sample in images(batch, size)]))
     measure(lambda: augment(x), images=batch)
 

@@ -71,11 +71,13 @@ class Prediction(NamedTuple):
         logits: ``(B, K)``, one per class.
         features: ``(B, D)``, what the head turns into logits.
         maps: activations of intermediate layers, shallow to deep, each ``(B, C, H, W)``.
+        rectified: whether no map has a negative value, as after a ReLU; sums of absolute values are then cheap.
     """
 
     logits: Tensor
     features: Tensor
     maps: tuple[Tensor, ...]
+    rectified: bool = False
 
 
 class Selection(NamedTuple):
@@ -156,7 +158,13 @@ class Classifier(Protocol):
 
 @runtime_checkable
 class TransferLoss(Protocol):
-    """A scalar that measures how far two predictions are apart: teacher and student, or source and target."""
+    """A scalar that measures how far two predictions are apart: teacher and student, or source and target.
+
+    One method is optional: ``condense(teacher) -> Prediction``, a prediction of the same batch that holds only
+    what the loss needs of a teacher (other parts with a second dimension of 0), so that
+    ``loss(condense(t), s) == loss(t, s)``. With it a frozen teacher is asked once per image and its answer kept,
+    in half precision; see :class:`dakit.teacher.Teacher`.
+    """
 
     def __call__(self, teacher: Prediction, student: Prediction, /) -> Tensor: ...
 

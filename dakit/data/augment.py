@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import annotated_types
+import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
@@ -32,34 +33,43 @@ class Augment(TypedDict, total=False):
     colour: Fraction
 
 
-def augmentation(wanted: Augment | None) -> nn.Module:
-    """A module that changes each image ``(B, 3, H, W)`` in [-1, 1] by its own random draw.
+class Augmentation(nn.Module):
+    """Changes each image ``(B, 3, H, W)`` in [-1, 1] by its own random draw, from torch's global generator.
 
-    Empty corners after a shift or rotation are filled by reflection. Draws come from torch's global generator.
+    Empty corners after a shift or rotation are filled by reflection.
+
+    Attributes:
+        forms: in how many forms an image can come out: 1 (nothing is done), 2 (flipped or not); None = endless.
+        flipped: bool ``(B,)``, which images of the last batch were flipped; None = flips are not wanted.
     """
-    wanted = wanted or {}
-    if not any(wanted.values()):
-        return nn.Identity()
-    import kornia.augmentation as K
 
-    steps: list[nn.Module] = []
-    if wanted.get("flip"):
-        steps.append(K.RandomHorizontalFlip(p=wanted["flip"]))
-    shift, rotate, zoom = wanted.get("shift", 0.0), wanted.get("rotate", 0.0), wanted.get("zoom", 0.0)
-    if shift or rotate or zoom:
-        steps.append(
-            K.RandomAffine(
-                degrees=rotate,
-                translate=(shift, shift),
-                scale=(1 - zoom, 1 + zoom),
-                padding_mode="reflection",
-                p=1.0,
+    def __init__(self, wanted: Augment | None) -> None:
+        super().__init__()
+        wanted = wanted or {}
+        self.flip = wanted.get("flip", 0.0)
+        self.flipped: Tensor | None = None
+        self.rest = nn.ModuleList()
+        shift, rotate, zoom = wanted.get("shift", 0.0), wanted.get("rotate", 0.0), wanted.get("zoom", 0.0)
+        light, colour = wanted.get("light", 0.0), wanted.get("colour", 0.0)
+        if shift or rotate or zoom or light or colour:
+            import kornia.augmentation as K
+        if shift or rotate or zoom:
+            affine = K.RandomAffine(
+                degrees=rotate, translate=(shift, shift), scale=(1 - zoom, 1 + zoom), padding_mode="reflection", p=1.0
             )
-        )
-    light, colour = wanted.get("light", 0.0), wanted.get("colour", 0.0)
-    if light or colour:
-        steps.append(_Colour(K.ColorJiggle(light, light, colour, min(0.5, colour / 4), p=1.0)))
-    return nn.Sequential(*steps)
+            self.rest.append(affine)
+        if light or colour:
+            self.rest.append(_Colour(K.ColorJiggle(light, light, colour, min(0.5, colour / 4), p=1.0)))
+        self.forms = None if len(self.rest) else 2 if self.flip else 1
+
+    def forward(self, images: Tensor) -> Tensor:
+        """A new batch; the given one stays as it is."""
+        if self.flip:
+            self.flipped = (torch.rand(len(images)) < self.flip).to(images.device)
+            images = torch.where(self.flipped[:, None, None, None], images.flip(3), images)
+        for change in self.rest:
+            images = change(images)
+        return images
 
 
 class _Colour(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import annotated_types
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dakit.data.augment import Augment, augmentation
-from dakit.data.batches import Batches, in_order, too_few
+from dakit.data.augment import Augment, Augmentation
+from dakit.data.batches import Batch, Batches, in_order, too_few
 from dakit.data.sets import Joined, Subset
 from dakit.data.splits import Split
 from dakit.errors import DakitError
@@ -27,6 +27,7 @@ from dakit.interfaces import (
     Trained,
     TransferLoss,
 )
+from dakit.teacher import Teacher
 from dakit.training import Trainer, derive_seed, trained
 
 
@@ -70,7 +71,7 @@ class TrainClassifier:
         validation: this fraction of ``train`` is that part: whole groups, every class alike, drawn with the seed.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -173,24 +174,28 @@ class TrainClassifier:
         trainer = Trainer(ctx)
         student = trainer.place(student, train=True)
         learned = self._learned(student)
-        guide = None if teacher is None else trainer.place(teacher.build(), train=False)
         loss = None if self.transfer is None else self.transfer.build()
         if isinstance(loss, nn.Module):
             loss = loss.to(trainer.device)
             learned = [*learned, *loss.parameters()]
-        augment = augmentation(self.augment).to(trainer.device)
+        augment = Augmentation(self.augment).to(trainer.device)
         draw = self._draw(ctx, train, extra)
+        guide = None
+        if teacher is not None and loss is not None:
+            guide = Teacher(
+                trainer, trainer.place(teacher.build(), train=False), loss,
+                train if extra is None else Joined([train, extra]), augment,
+                draws=self.steps * ctx.engine.accumulate * self.batch_size, batch_size=self.batch_size,
+            )  # fmt: skip
 
         def step(n: int) -> Mapping[str, Tensor]:
-            images, labels = draw(n)
-            x, y = augment(trainer.images(images)), labels.to(trainer.device)
+            drawn = draw(n)
+            x, y = augment(trainer.images(drawn.images)), drawn.labels.to(trainer.device)
             with trainer.autocast():
                 said: Prediction = student(x)
                 losses = {"cross-entropy": F.cross_entropy(said.logits.float(), y)}
                 if guide is not None and loss is not None:
-                    with torch.no_grad():
-                        taught: Prediction = guide(x)
-                    losses["transfer"] = loss(taught, said)
+                    losses["transfer"] = loss(guide(x, drawn.indices, augment.flipped), said)
             trainer.backward(losses)
             right = (said.logits.detach().argmax(1) == y).float().mean()
             return {**losses, "accuracy": right}
@@ -212,6 +217,8 @@ class TrainClassifier:
         if best is not None:
             student.load_state_dict(best.weights)
             ctx.facts["chosen"] = {"images": len(best.images), "steps": best.steps, **best.facts}
+        if guide is not None:
+            guide.forget()
         ctx.facts["train"] = {
             "images": len(train),
             "extra": 0 if extra is None else len(extra),
@@ -230,20 +237,20 @@ class TrainClassifier:
         head.requires_grad_(True)
         return list(head.parameters())
 
-    def _draw(self, ctx: Context, train: ImageSet, extra: ImageSet | None):  # type: ignore[no-untyped-def]
-        """A function from the number of a batch to its images and labels."""
+    def _draw(self, ctx: Context, train: ImageSet, extra: ImageSet | None) -> Callable[[int], Batch]:
+        """A function from the number of a batch to the batch; its indices count on from ``train`` to ``extra``."""
         seed = derive_seed(ctx.seed, "order")
         if extra is None or self.extra_share is None:
             images = train if extra is None else Joined([train, extra])
-            batches = Batches(images, self.batch_size, seed, balanced=self.balanced)
-            return lambda n: batches(n)[:2]
+            return Batches(images, self.batch_size, seed, balanced=self.balanced)
         share = round(self.extra_share * self.batch_size)
         ours = Batches(train, self.batch_size - share, seed, balanced=self.balanced)
         theirs = Batches(extra, share, derive_seed(seed, "extra"), balanced=self.balanced)
 
-        def both(n: int) -> tuple[Tensor, Tensor]:
+        def both(n: int) -> Batch:
             a, b = ours(n), theirs(n)
-            return torch.cat([a.images, b.images]), torch.cat([a.labels, b.labels])
+            b = b._replace(indices=b.indices + len(train))
+            return Batch(*(torch.cat(parts) for parts in zip(a, b, strict=True)))
 
         return both
 

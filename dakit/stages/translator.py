@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import annotated_types
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dakit.data.augment import Augment, augmentation
+from dakit.data.augment import Augment, Augmentation
 from dakit.data.batches import Batches, too_few
 from dakit.errors import DakitError
 from dakit.health import lost_game
@@ -29,6 +29,7 @@ from dakit.interfaces import (
     Translator,
 )
 from dakit.report.pictures import curves_png, grid_png
+from dakit.teacher import Teacher
 from dakit.training import Trainer, derive_seed, trained
 
 Objective = Literal["log_saturating", "log", "least_squares"]
@@ -187,11 +188,15 @@ class TrainTranslator:
                     raise DakitError(f"init: f_W knows {start.classes}, but source has {source.classes}")
                 _load(made["f_W"], self.classifier, start, "f_W")
         nets = {name: trainer.place(network, train=True) for name, network in made.items()}
-        f_S = None if teacher is None else trainer.place(teacher.build(), train=False)
         transfer = None if self.transfer is None else self.transfer.build()
         if isinstance(transfer, nn.Module):
             transfer = transfer.to(trainer.device)
-        augment = augmentation(self.augment).to(trainer.device)
+        augment = Augmentation(self.augment).to(trainer.device)
+        f_S = None if teacher is None else trainer.place(teacher.build(), train=False)
+        taught = None
+        if f_S is not None and transfer is not None and self.teacher_sees == "source":
+            draws = self.steps * ctx.engine.accumulate * self.batch_size
+            taught = Teacher(trainer, f_S, transfer, source, augment, draws=draws, batch_size=self.batch_size)
         sources = Batches(source, self.batch_size, derive_seed(ctx.seed, "source"))
         targets = Batches(target, self.batch_size, derive_seed(ctx.seed, "target"))
         pools = {"W": ImagePool(self.pool), "S": ImagePool(self.pool)}
@@ -199,8 +204,16 @@ class TrainTranslator:
         def step(n: int) -> Mapping[str, Tensor]:
             drawn = sources(n)
             x_s, y_s = augment(trainer.images(drawn.images)), drawn.labels.to(trainer.device)
+            flipped = augment.flipped
             x_w = augment(trainer.images(targets(n).images))
-            return self.step(trainer, nets, pools, x_s, y_s, x_w, f_S, transfer)
+
+            def teach(fake_w: Tensor) -> Prediction:
+                """f_S on x_s, or on G_SW(x_s)."""
+                assert f_S is not None
+                view: Prediction = f_S(fake_w) if taught is None else taught(x_s, drawn.indices, flipped)
+                return view
+
+            return self.step(trainer, nets, pools, x_s, y_s, x_w, None if f_S is None else teach, transfer)
 
         follow = _Followed(source, self.samples, trainer, nets["G_SW"])
         history = trainer.fit(
@@ -213,6 +226,8 @@ class TrainTranslator:
             others={"pool W": pools["W"], "pool S": pools["S"], "samples": follow},
             every=(max(1, self.steps // self.sample_rows), follow.look),
         )
+        if taught is not None:
+            taught.forget()
         follow.draw(ctx)
         curves_png(history, ctx.folder / "losses.png")
         for text in lost_game(history, self.objective) if self.adversarial_weight else ():
@@ -250,7 +265,7 @@ class TrainTranslator:
         x_s: Tensor,
         y_s: Tensor,
         x_w: Tensor,
-        f_S: nn.Module | None = None,
+        teach: Callable[[Tensor], Prediction] | None = None,
         transfer: TransferLoss | None = None,
     ) -> dict[str, Tensor]:
         """All losses of one batch, after adding their gradients to the networks'.
@@ -262,8 +277,8 @@ class TrainTranslator:
             x_s: source images ``(B, 3, H, W)`` in [-1, 1],
             y_s: and their labels.
             x_w: target images, as many.
-            f_S: the frozen teacher; goes with ``transfer``.
-            transfer: from ``f_S`` to f_W.
+            teach: what f_S says of this batch, told G_SW(x_s); goes with ``transfer``.
+            transfer: from f_S to f_W.
         """
         G_SW, G_WS, D_W, D_S = (nets[name] for name in ("G_SW", "G_WS", "D_W", "D_S"))
         for critic in (D_W, D_S):
@@ -274,9 +289,9 @@ class TrainTranslator:
             if "f_W" in nets:
                 said: Prediction = nets["f_W"](fake_w)
                 losses["f_W cross-entropy"] = self.classification_weight * F.cross_entropy(said.logits.float(), y_s)
-                if f_S is not None and transfer is not None:
+                if teach is not None and transfer is not None:
                     with torch.no_grad():
-                        taught = f_S(x_s if self.teacher_sees == "source" else fake_w)
+                        taught = teach(fake_w)
                     losses["f_W transfer"] = transfer(taught, said)
         trainer.backward(losses)
         with trainer.autocast():

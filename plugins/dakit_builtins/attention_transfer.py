@@ -73,7 +73,7 @@ class AttentionTransfer:
     def __call__(self, teacher: Prediction, student: Prediction) -> Tensor:
         """The loss of one batch, a scalar."""
         differences = [
-            self._attention(of_teacher) - self._attention(of_student)
+            self._attention(of_teacher, teacher.rectified) - self._attention(of_student, student.rectified)
             for of_teacher, of_student in _pairs(teacher.maps, student.maps)
         ]
         if self.form == "code":
@@ -82,11 +82,23 @@ class AttentionTransfer:
         norms = [torch.linalg.vector_norm(d, dim=1).mean() for d in differences]
         return self.beta / 2 * torch.stack(norms).sum()
 
-    def _attention(self, maps: Tensor) -> Tensor:
-        """``(B, C, H, W)`` to unit vectors ``(B, H W)``; a norm over channels needs no copy of the maps."""
+    def condense(self, teacher: Prediction) -> Prediction:
+        """One channel per spatial size, whose attention map is that of all channels."""
+        deepest = {tuple(maps.shape[2:]): maps for maps in teacher.maps}.values()
+        maps = tuple(
+            self._attention(of_teacher, teacher.rectified).pow(1 / self.power).view(-1, 1, *of_teacher.shape[2:])
+            for of_teacher in deepest
+        )
+        return Prediction(teacher.logits[:, :0], teacher.features[:, :0], maps, rectified=True)
+
+    def _attention(self, maps: Tensor, rectified: bool) -> Tensor:
+        """``(B, C, H, W)`` to unit vectors ``(B, H W)``, without a tensor of the size of ``maps``."""
         at_least_fp32 = torch.promote_types(maps.dtype, torch.float32)
-        norms = torch.linalg.vector_norm(maps, ord=self.power, dim=1, dtype=at_least_fp32)
-        attention = norms.pow(self.power) / (maps.shape[1] if self.form == "code" else 1)
+        if rectified and self.power == 1:  # the same values and gradient, several times as fast
+            attention = maps.sum(1, dtype=at_least_fp32)
+        else:
+            norms = torch.linalg.vector_norm(maps, ord=self.power, dim=1, dtype=at_least_fp32)
+            attention = norms.pow(self.power)
         return F.normalize(attention.flatten(1), dim=1)
 
 

@@ -84,7 +84,7 @@ class ResNetCifar(nn.Module):
             x = stage(x)
             maps.append(x)
         features = x.mean(dim=(2, 3))
-        return Prediction(self.head(features), features, tuple(maps))
+        return Prediction(self.head(features), features, tuple(maps), rectified=True)
 
 
 class _Block(nn.Module):

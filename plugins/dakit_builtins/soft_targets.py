@@ -54,3 +54,7 @@ class SoftTargets:
         )
         divergence = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
         return self.beta * self.temperature**2 * divergence
+
+    def condense(self, teacher: Prediction) -> Prediction:
+        """The logits alone."""
+        return Prediction(teacher.logits, teacher.features[:, :0], ())

@@ -103,6 +103,8 @@ class TimmClassifier(nn.Module):
         )
         network.reset_classifier(0)
         self.network: Any = network
+        # Known of these alone; other networks may end their stages otherwise.
+        self.rectified = isinstance(network, timm.models.ResNet) and isinstance(network.act1, nn.ReLU)
 
         if initialisation == "normal_002":
             for module in self.modules():
@@ -137,7 +139,7 @@ class TimmClassifier(nn.Module):
         """Classify a batch."""
         last, maps = self.network.forward_intermediates(self._normalise(images), indices=self.stages)
         features = self.network.forward_head(last, pre_logits=True).flatten(1)
-        return Prediction(self.head(features), features, tuple(maps))
+        return Prediction(self.head(features), features, tuple(maps), self.rectified)
 
     def _normalise(self, images: Tensor) -> Tensor:
         return images if self.mean is None or self.std is None else (images - self.mean) / self.std

@@ -107,7 +107,7 @@ class TorchvisionClassifier(nn.Module):
                 maps.append(x)
             x = layer(x)
         features = self.network.classifier[:-1](self.network.avgpool(x).flatten(1))
-        return Prediction(self.head(features), features, tuple(maps))
+        return Prediction(self.head(features), features, tuple(maps), rectified=True)
 
     def _normalise(self, images: Tensor) -> Tensor:
         return images if self.mean is None or self.std is None else (images - self.mean) / self.std

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
-from dakit.data.augment import augmentation
+from dakit.data.augment import Augmentation
 
 
 def faces(n=6, size=8):
@@ -13,17 +12,16 @@ def faces(n=6, size=8):
 
 @pytest.mark.parametrize("wanted", [None, {}, {"flip": 0.0}, {"shift": 0.0, "rotate": 0.0, "zoom": 0.0, "light": 0.0}])
 def test_nothing_wanted_is_nothing_done(wanted):
-    module = augmentation(wanted)
-    assert isinstance(module, nn.Identity)
+    module = Augmentation(wanted)
     images = faces()
     assert module(images) is images
 
 
 def test_flip_is_left_to_right_with_its_probability():
     images = faces(200, 4)
-    assert torch.equal(augmentation({"flip": 1.0})(images), images.flip(3))
+    assert torch.equal(Augmentation({"flip": 1.0})(images), images.flip(3))
     torch.manual_seed(0)
-    changed = augmentation({"flip": 0.3})(images)
+    changed = Augmentation({"flip": 0.3})(images)
     flipped = torch.stack([torch.tensor(torch.equal(a, b.flip(2))) for a, b in zip(changed, images, strict=True)])
     same = torch.stack([torch.tensor(torch.equal(a, b)) for a, b in zip(changed, images, strict=True)])
     assert torch.equal(flipped, ~same)
@@ -45,7 +43,7 @@ def test_flip_is_left_to_right_with_its_probability():
 def test_draws_come_from_the_seed_each_image_has_its_own_and_the_range_stays(wanted):
     images = faces(1, 8).expand(16, 3, 8, 8).contiguous()
     before = images.clone()
-    module = augmentation(wanted)
+    module = Augmentation(wanted)
     torch.manual_seed(3)
     one = module(images)
     torch.manual_seed(3)
@@ -63,7 +61,7 @@ def test_draws_come_from_the_seed_each_image_has_its_own_and_the_range_stays(wan
 
 def test_a_shift_moves_by_at_most_its_fraction_and_reflects_the_rest():
     column = torch.linspace(-1, 1, 20).expand(64, 3, 20, 20).contiguous()
-    moved = augmentation({"shift": 0.1})(column)  # at most two pixels of twenty
+    moved = Augmentation({"shift": 0.1})(column)  # at most two pixels of twenty
     step = 2 / 19
     inside = (moved - column)[..., 3:-3]
     assert inside.abs().max() <= 2 * step + 1e-4
@@ -75,19 +73,19 @@ def test_a_shift_moves_by_at_most_its_fraction_and_reflects_the_rest():
 
 def test_nothing_empty_is_seen_after_a_rotation():
     white = torch.ones(8, 3, 16, 16)
-    assert torch.allclose(augmentation({"rotate": 45.0, "shift": 0.2, "zoom": 0.3})(white), white, atol=1e-4)
+    assert torch.allclose(Augmentation({"rotate": 45.0, "shift": 0.2, "zoom": 0.3})(white), white, atol=1e-4)
 
 
 def test_light_leaves_grey_images_grey():
     grey = faces(8, 8)[:, :1].expand(-1, 3, -1, -1).contiguous()
-    changed = augmentation({"light": 0.5})(grey)
+    changed = Augmentation({"light": 0.5})(grey)
     assert torch.allclose(changed[:, 0], changed[:, 2], atol=1e-4)
     assert not torch.allclose(changed, grey, atol=1e-2)
 
 
 def test_colour_changes_the_hue_by_a_quarter_of_it_at_most():
     red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(64, 3, 2, 2).contiguous()
-    changed = (augmentation({"colour": 0.2})(red)[:, :, 0, 0] + 1) / 2
+    changed = (Augmentation({"colour": 0.2})(red)[:, :, 0, 0] + 1) / 2
     # A hue turned by at most 0.05 of the circle lets green or blue rise to 6 * 0.05 of red at most.
     top, middle, low = changed.sort(1, descending=True).values.T
     assert torch.equal(changed.argmax(1), torch.zeros(64, dtype=torch.long))
@@ -96,7 +94,7 @@ def test_colour_changes_the_hue_by_a_quarter_of_it_at_most():
 
 def test_gradients_pass():
     images = faces().requires_grad_()
-    augmentation({"flip": 0.5, "shift": 0.1, "light": 0.2})(images).sum().backward()
+    Augmentation({"flip": 0.5, "shift": 0.1, "light": 0.2})(images).sum().backward()
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
 
@@ -104,4 +102,4 @@ def test_gradients_pass():
 @pytest.mark.parametrize("wanted", [{"light": 0.01}, {"colour": 0.01}, {"light": 0.01, "colour": 0.01}])
 def test_a_small_change_of_colour_is_a_small_change_of_the_image(wanted):
     images = faces()
-    assert (augmentation(wanted)(images) - images).abs().max() < 0.1
+    assert (Augmentation(wanted)(images) - images).abs().max() < 0.1
