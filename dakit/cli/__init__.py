@@ -11,6 +11,7 @@ from dakit.cli import (
     bench,
     check,
     components,
+    doctor,
     export,
     init,
     plan,
@@ -35,6 +36,7 @@ app = typer.Typer(
 
 app.command("init")(init.init)
 app.add_typer(prepare.group, name="prepare")
+app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.command("predict")(predict.predict)
