@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -96,6 +96,7 @@ def run(
     fold: int | None = None,
     fresh: Iterable[str] = (),
     observers: Iterable[Observer] = (),
+    store: Path | None = None,
 ) -> Outcome:
     """Run a recipe and write its table and pictures.
 
@@ -107,13 +108,14 @@ def run(
         fold: only this one.
         fresh: stages whose results are made anew.
         observers: told of progress.
+        store: where the results of stages are, for several runs to share; None = ``store`` in ``out``.
 
     Raises:
         DakitError: missing data, a fault in a stage, a folder that cannot be written or that another run writes.
     """
     folder, fresh = output_folder(recipe, out), set(fresh)
     chosen = list(dict.fromkeys(recipe.plan(row).row for row in (recipe.rows if rows is None else rows)))
-    session = _Session(recipe, folder, tuple(observers))
+    session = _Session(recipe, folder, tuple(observers), store)
     steps = session.steps(chosen, until, fold)
     for name in fresh:
         if name not in {step.stage.name for step in steps}:
@@ -210,6 +212,21 @@ def plan(
     return list(seen.values())
 
 
+def sized(recipe: Recipe, steps: Iterable[Step]) -> Iterator[tuple[Step, Any, dict[str, int | None]]]:
+    """Each step with its stage and how many images each input has; None where that is not known before a run."""
+    made: dict[str, int | None] = {}
+    for step in steps:
+        data = recipe.plan(step.row).data
+        sizes = {
+            name: len(step.inputs[name]()) if reference.producer in data else made.get(step.made_of["inputs"][name])
+            for name, reference in step.stage.inputs.items()
+        }
+        stage = step.stage.spec.build()
+        if hasattr(stage, "makes"):
+            made |= {f"{step.key}.{output}": count for output, count in stage.makes(sizes).items()}
+        yield step, stage, sizes
+
+
 def check_data(recipe: Recipe) -> str:
     """Open the data where its folders are there and check the class lists; says what it did.
 
@@ -247,11 +264,13 @@ def output_folder(recipe: Recipe, out: str | Path | None) -> Path:
 class _Session:
     """The data and the store of one call; every set is opened once."""
 
-    def __init__(self, recipe: Recipe, folder: Path, observers: tuple[Observer, ...]) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, observers: tuple[Observer, ...], store: Path | None = None
+    ) -> None:
         self.recipe = recipe
         self.folder = folder
         self.observers = observers
-        self.store = Store(folder / "store", recipe.registry)
+        self.store = Store(store or folder / "store", recipe.registry)
         self._results: dict[str, Result] = {}
         self._sets: dict[str, ImageSet] = {}
         self.warnings: list[str] = []
@@ -393,11 +412,11 @@ class _Session:
         return self._sets[key]  # type: ignore[return-value]
 
     def _count_opening(self) -> None:
-        write_json(self.folder / OPENINGS, {"opened": self.openings() + 1})
+        write_json(self.store.root.parent / OPENINGS, {"opened": self.openings() + 1})
 
     def openings(self) -> int:
         """How often the test labels were opened with this folder of results, in all runs so far."""
-        path = self.folder / OPENINGS
+        path = self.store.root.parent / OPENINGS
         return int(json.loads(path.read_text(encoding="utf-8"))["opened"]) if path.is_file() else 0
 
     # ---------------------------------------------------------------------------------- results
@@ -418,21 +437,13 @@ class _Session:
         from dakit.training import accelerator
 
         problems: dict[str, None] = {}
-        made: dict[str, int | None] = {}
         tried: set[tuple[Spec[Any], int, int]] = set()
-        for step in steps:
-            data = self.recipe.plan(step.row).data
-            size = next(iter(data.values())).size
-            count = max((len(self.set(plan).classes) for plan in data.values()), default=0)
-            sizes = {
-                name: len(step.inputs[name]()) if reference.producer in data else made.get(step.made_of["inputs"][name])
-                for name, reference in step.stage.inputs.items()
-            }
-            stage = step.stage.spec.build()
+        for step, stage, sizes in sized(self.recipe, steps):
+            plan = self.recipe.plan(step.row)
+            size = next(iter(plan.data.values())).size
+            count = max((len(self.set(data).classes) for data in plan.data.values()), default=0)
             for text in getattr(stage, "check_sizes", lambda sizes: [])(sizes):
                 problems[f"stages.{step.stage.name}: {text}"] = None
-            if hasattr(stage, "makes"):
-                made |= {f"{step.key}.{output}": count for output, count in stage.makes(sizes).items()}
             for name, spec in step.stage.spec.params.items():
                 if not isinstance(spec, Spec) or spec.kind not in ("translator", "discriminator", "classifier"):
                     continue
@@ -455,6 +466,7 @@ class _Session:
     def prepare(self, rows: Sequence[str], steps: Sequence[Step]) -> None:
         """Say what is about to be run, and where each result will be."""
         found = self.recipe.registry.plugins.found
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_json(
             self.folder / "run.json",
             {
@@ -501,7 +513,7 @@ class _Session:
             "fold": step.fold,
             "stage": step.stage.name,
             "do": step.stage.spec.name,
-            "folder": str(self.store.folder(step.stage.name, step.key).relative_to(self.store.root.parent)),
+            "folder": os.path.relpath(self.store.folder(step.stage.name, step.key), self.folder.resolve()),
             "inputs": {name: str(reference) for name, reference in references.items()},
             "images": {n: len(step.inputs[n]()) for n, reference in references.items() if reference.producer in roles},
             "outputs": list(stage_outputs(step.stage.spec.factory)),

@@ -70,7 +70,10 @@ def test_the_core_knows_no_built_in():
             ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages", "dakit.training"),
         ),
         (("dakit.doctor", "dakit.estimates"), ("dakit.cli", "dakit.stages")),
-        (("dakit.pipeline",), ("dakit.doctor", "dakit.estimates", "dakit.cli", "dakit.stages", "dakit.progress")),
+        (
+            ("dakit.pipeline", "dakit.curve"),
+            ("dakit.doctor", "dakit.estimates", "dakit.cli", "dakit.stages", "dakit.progress"),
+        ),
         (
             ("dakit.stages", "dakit.training", "dakit.data", "dakit.metrics", "dakit.comparison", "dakit.report"),
             ("dakit.cli", "dakit.recipe", "dakit.pipeline", "dakit.store", "dakit.registry", "dakit.plugins"),

@@ -11,6 +11,7 @@ from dakit.cli import (
     bench,
     check,
     components,
+    curve,
     doctor,
     export,
     init,
@@ -38,6 +39,7 @@ app.command("init")(init.init)
 app.add_typer(prepare.group, name="prepare")
 app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
+app.command("curve")(curve.curve)
 app.command("plan")(plan.plan)
 app.command("predict")(predict.predict)
 app.command("translate")(translate.translate)

@@ -73,6 +73,39 @@ def curves_png(history: Mapping[str, Sequence[float]], path: Path) -> None:
     _save(figure, path)
 
 
+def label_curve(
+    places: Sequence[tuple[str, float]], rows: Mapping[str, Sequence[Summary]], path: Path, title: str = ""
+) -> None:
+    """Draw macro accuracy, with its interval, against labelled images per class; a PNG or an SVG.
+
+    Args:
+        places: name and number of labels per class of each point, in rising order.
+        rows: for each row of the table a summary at every place.
+        path: of the picture; its suffix says which kind.
+        title: heading.
+    """
+    figure = _figure(6.4, 4.4)
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    x = np.array([number for _, number in places])
+    for n, (row, summaries) in enumerate(rows.items()):
+        middle = [100 * s.macro for s in summaries]
+        ends = [100 * abs(np.array([s.low, s.high]) - s.macro) for s in summaries]
+        shifted = x * 1.03 ** (n - (len(rows) - 1) / 2)  # so that the intervals do not hide one another
+        axes.errorbar(
+            shifted, middle, np.transpose(ends), marker="o", markersize=4, capsize=2, linewidth=1.2, label=row
+        )
+    axes.set_xticks(x, [name if name != "all" else f"all\n({number:g})" for name, number in places])
+    axes.minorticks_off()
+    axes.set_xlabel("labelled target images per class")
+    axes.set_ylabel("macro accuracy in percent, 95 % interval")
+    axes.set_title(title, fontsize=11)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    _save(figure, path)
+
+
 def grid_png(rows: Sequence[Tensor], row_titles: Sequence[str], path: Path) -> None:
     """Lay out rows of images, each with its title to the left (Figure 5 of CycleAT).
 
@@ -143,4 +176,5 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: Path) -> None:
     with written(path) as part:
-        figure.savefig(part, format="png", metadata={"Software": None})
+        kind = path.suffix[1:]
+        figure.savefig(part, format=kind, metadata={"Date" if kind == "svg" else "Software": None})

@@ -8,7 +8,7 @@ from PIL import Image
 
 from dakit.metrics import Evaluation, Round, summarise
 from dakit.report import pictures
-from dakit.report.pictures import GAP, confusion_png, curves_png, domains_png, grid_png
+from dakit.report.pictures import GAP, confusion_png, curves_png, domains_png, grid_png, label_curve
 
 
 def read(path):
@@ -168,3 +168,20 @@ def test_the_same_data_give_the_same_file(tmp_path: Path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
         assert image.info["dpi"][0] == pytest.approx(pictures.DPI, abs=0.1)
+
+
+def test_the_label_curve_shows_every_row_and_number(tmp_path: Path, monkeypatch):
+    figures = []
+    save = pictures._save
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    rows = {"fine": [summary([0, 1, 1, 1]), summary([0, 0, 1, 1])], "cycleat": [summary([1, 1, 1, 1])] * 2}
+    for name in ("curve.png", "curve.svg"):
+        label_curve([("1", 1.0), ("all", 7.5)], rows, tmp_path / name, "Toy")
+    axes = figures[0].axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "all\n(7.5)"]
+    lines = [bars.lines for bars in axes.containers]
+    assert [line.get_ydata().tolist() for line, _, _ in lines] == [[75, 100], [50, 50]]
+    ends = lines[0][2][0].get_segments()[0][:, 1]
+    assert ends == pytest.approx([100 * rows["fine"][0].low, 100 * rows["fine"][0].high])
+    assert read(tmp_path / "curve.png").shape[0] > 300
+    assert "<svg" in (tmp_path / "curve.svg").read_text()

@@ -1,0 +1,80 @@
+"""``dakit curve``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from dakit.cli.common import (
+    AllVariants,
+    Json,
+    Out,
+    PluginFiles,
+    Profile,
+    RecipeArgument,
+    Settings,
+    Variants,
+    chosen_rows,
+    load,
+    table,
+    terminal,
+)
+from dakit.errors import DakitError
+
+
+def curve(
+    recipe: RecipeArgument,
+    labels: Annotated[str, typer.Option("--labels", metavar="N,N,...", help="Labels per class, such as 1,3,10,all.")],
+    draws: Annotated[int | None, typer.Option("--draws", metavar="N", min=1, help="Draw the labels so often.")] = None,
+    variant: Variants = None,
+    all_variants: AllVariants = False,
+    profile: Profile = None,
+    set_: Settings = None,
+    out: Out = None,
+    plugin: PluginFiles = None,
+    as_json: Json = False,
+) -> None:
+    """Run a recipe with fewer target labels, and draw accuracy against their number."""
+    numbers = _numbers(labels)
+    from dakit import pipeline
+    from dakit.curve import curve as run_curve
+    from dakit.curve import curve_json
+    from dakit.progress import TerminalProgress
+
+    loaded = load(recipe, profile, set_, plugin)
+    console = terminal(stderr=as_json)
+    progress = TerminalProgress(console)
+    try:
+        rows = chosen_rows(loaded, variant, all_variants)
+        points = run_curve(loaded, numbers, draws=draws, rows=rows, out=out, observers=[progress])
+    finally:
+        progress.close()
+    folder = pipeline.output_folder(loaded, out) / "curve"
+    if as_json:
+        typer.echo(json.dumps(curve_json(loaded, points, folder), indent=1))
+        return
+    shown = []
+    for row in points[0].outcome.summaries:
+        found = [point.outcome.summaries[row] for point in points]
+        shown.append([row, *(f"{100 * s.macro:.2f}\n{100 * s.low:.1f}-{100 * s.high:.1f}" for s in found)])
+    table(["labels per class", *(point.name for point in points)], shown)
+    for point in points:
+        for stage, size in point.batch_sizes.items():
+            console.print(f"labels {point.name}: {stage} was trained with batches of {size}, as there are so few")
+    for row in points[0].outcome.comparisons:
+        compared = [(point.name, point.outcome.comparisons[row]) for point in points]
+        told = "; ".join(f"{name}: {one if isinstance(one, str) else one.verdict}" for name, one in compared)
+        console.print(f"{row} against {loaded.baseline}: {told}", markup=False, highlight=False)
+    made = sum(point.outcome.made for point in points)
+    console.print(f"made {made} stage results; curve.png, .svg, .csv, .json and a table for each number: {folder}")
+
+
+def _numbers(text: str) -> list[int | None]:
+    parts = [part.strip() for part in text.split(",")]
+    wrong = [part for part in parts if part != "all" and not (part.isascii() and part.isdigit() and int(part))]
+    if wrong:
+        told = ", ".join(f'"{part}"' for part in wrong)
+        raise DakitError(f"--labels {text}: {told}: expected whole numbers from 1 on, or all, such as 1,3,10,all")
+    return [None if part == "all" else int(part) for part in parts]
