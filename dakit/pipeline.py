@@ -169,7 +169,8 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
     )
     if summaries:
         _write_results(recipe, outcome, steps, session)
-    return outcome
+    problem = session.write_page(chosen)
+    return replace(outcome, warnings=(*outcome.warnings, problem)) if problem else outcome
 
 
 def _transferring(recipe: Recipe) -> list[str]:
@@ -540,6 +541,24 @@ class _Session:
             raise DakitError(f"{_where(step)}: {error}") from error
         for observer in self.observers:
             observer.stage_finished(f"[{place}] {_where(step)}", time.monotonic() - started)
+
+    def write_page(self, rows: Sequence[str]) -> str | None:
+        """Write ``report.html``; whatever goes wrong with it is told, and nothing else is touched."""
+        from dakit.report.page import SAMPLES, write_page
+        from dakit.report.thumbnails import save_samples
+        from dakit.runs import open_run
+
+        try:
+            shown: dict[str, ImageSet] = {}
+            for row in rows:
+                for role, data in self.recipe.plan(row).data.items():
+                    parts = self.parts(data, self.recipe.seeds[0], 0)
+                    shown.setdefault(role, parts["train"] if "train" in parts else parts["all"])
+            save_samples(self.folder / SAMPLES, shown)
+            write_page(open_run(self.folder), self.folder / "report.html")
+        except Exception as error:  # results must not hang on their page
+            return f"report.html was not made: {type(error).__name__}: {error}"
+        return None
 
     def result(self, step: Step) -> Result:
         """The complete result of a step."""

@@ -13,11 +13,13 @@ import fcntl
 import hashlib
 import json
 import os
+import resource
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -60,7 +62,7 @@ class Result:
 
     @cached_property
     def marker(self) -> dict[str, Any]:
-        """What was recorded when it was completed: files with checksums, outputs, seconds, notes, warnings, facts.
+        """What was recorded at its end: files with checksums, outputs, notes, warnings, facts, time, memory.
 
         Raises:
             DakitError: it is damaged.
@@ -182,6 +184,7 @@ class Store:
                 leftover.unlink()  # of a write that was cut off
             write_json(part / "key.json", dict(recipe))
             started = time.monotonic()
+            _forget_peaks()
             outputs, about = work(part)
             kinds = {name: _save(part, name, value, inputs) for name, value in outputs._asdict().items()}
             files = {}
@@ -190,7 +193,7 @@ class Store:
                     to_disk(path)
                     files[str(path.relative_to(part))] = checksum_of(path)
             seconds = round(time.monotonic() - started, 3)
-            marker = {"outputs": kinds, "files": files, **about, "key": key, "seconds": seconds}
+            marker = {"outputs": kinds, "files": files, **about, "key": key, "seconds": seconds, **_peaks()}
             plain = json.loads(json.dumps(marker))  # as it will be read
             write_json(part / MARKER, {**plain, "checksum": digest(plain)})
         for leftover in part.glob(f"{CHECKPOINT}*"):  # only now: until the marker was there, they were needed
@@ -257,6 +260,23 @@ def _differences(old: Any, new: Any, at: str = "") -> list[str]:
     if at.startswith("inputs."):
         return [f"{at.removeprefix('inputs.')} is another"]
     return [f"{at.removeprefix('params.')}: {old} -> {new}"]
+
+
+def _forget_peaks() -> None:
+    """On Linux and on a GPU the peak can be forgotten, so that the next one is a stage's own."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peaks() -> dict[str, int]:
+    """Bytes that this process had resident, and on its GPU, at most since they were last forgotten."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peaks = {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if torch.cuda.is_available():
+        peaks["device_peak_bytes"] = torch.cuda.max_memory_allocated()
+    return peaks
 
 
 def checksum_of(path: Path) -> str:

@@ -400,6 +400,19 @@ def test_a_damaged_result_is_named_with_the_way_out(store, file, damage):
     assert "--fresh my-stage_2 " in str(caught.value)
 
 
+def test_the_peak_of_memory_is_that_of_the_work(store):
+    def peak(size: int) -> int:
+        def work(folder):
+            return Outputs(np.ones(size, np.uint8).sum() and None), {}
+
+        return store.make("stage", digest(size), {}, {}, work).marker["peak_bytes"]
+
+    before = peak(1)
+    assert peak(200_000_000) > before + 150_000_000
+    if os.path.exists("/proc/self/clear_refs"):
+        assert peak(2) < before + 50_000_000
+
+
 @pytest.mark.parametrize("damage", ["truncate", "alter", "empty"])
 def test_a_damaged_marker_is_named_with_the_way_out(store, damage):
     put(store, images(), key=digest("x"))

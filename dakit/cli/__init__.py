@@ -10,6 +10,7 @@ import typer
 from dakit.cli import (
     bench,
     check,
+    compare,
     components,
     curve,
     doctor,
@@ -20,6 +21,7 @@ from dakit.cli import (
     predict,
     prepare,
     recipes,
+    report,
     run,
     translate,
     verify,
@@ -44,6 +46,8 @@ app.command("plan")(plan.plan)
 app.command("predict")(predict.predict)
 app.command("translate")(translate.translate)
 app.command("export")(export.export)
+app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("verify")(verify.verify)
 app.command("check")(check.check)
 app.command("list")(components.list_)

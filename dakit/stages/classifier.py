@@ -27,8 +27,12 @@ from dakit.interfaces import (
     Trained,
     TransferLoss,
 )
+from dakit.report.thumbnails import attention, examples, save_strips, thumbnails
 from dakit.teacher import Teacher
 from dakit.training import Trainer, derive_seed, trained
+
+SHOWN = 7
+"""On so many images the attention of teacher and student is kept to be looked at."""
 
 
 class TrainedClassifier(NamedTuple):
@@ -219,6 +223,7 @@ class TrainClassifier:
             ctx.facts["chosen"] = {"images": len(best.images), "steps": best.steps, **best.facts}
         if guide is not None:
             guide.forget()
+            self._keep_attention(trainer, train, guide.network, student)
         ctx.facts["train"] = {
             "images": len(train),
             "extra": 0 if extra is None else len(extra),
@@ -226,6 +231,18 @@ class TrainClassifier:
             "last_accuracy": history["accuracy"][-1],
         }
         return TrainedClassifier(trained(student, self.classifier, train.classes))
+
+    def _keep_attention(self, trainer: Trainer, train: ImageSet, teacher: nn.Module, student: nn.Module) -> None:
+        """Write ``attention.npz``: a few images, where the teacher looks on them, and where the student does."""
+        chosen = examples(train.labels, SHOWN)
+        faces = torch.stack([train[i].image for i in chosen])
+        student.eval()
+        with torch.no_grad(), trainer.autocast():
+            said = {"teacher": teacher(trainer.images(faces)), "student": student(trainer.images(faces))}
+        if all(one.maps for one in said.values()):
+            looks = {name: attention(one) for name, one in said.items()}
+            title = "\n".join(train.classes[train.labels[i]] for i in chosen)
+            save_strips(trainer.ctx.folder / "attention.npz", [(title, thumbnails(faces))], **looks)
 
     def _learned(self, student: nn.Module) -> list[nn.Parameter]:
         if self.update == "all":

@@ -53,7 +53,7 @@ class MapDomains:
         auxiliary: ImageSet | None = None,
         classifier: Trained[Classifier] | None = None,
     ) -> DomainsMapped:
-        """Write ``domains.png`` and ``domains.npz`` (points ``(N, 2 or 3)``, domain of each)."""
+        """Write ``domains.png`` and ``domains.npz``: points ``(N, 2 or 3)``, domain and class of each ("" = none)."""
         trainer = Trainer(ctx)
         network = None if classifier is None else trainer.place(classifier.build(), train=False)
         domains = {"source": source, "auxiliary": auxiliary, "target": target}
@@ -72,6 +72,16 @@ class MapDomains:
         for text in notes:
             ctx.note(text)
         names = [name for name, images in sets.items() for _ in range(len(images))]
-        np.savez(ctx.folder / "domains.npz", points=points.numpy(), domains=np.asarray(names))
+        classes = [
+            images.classes[label] if label >= 0 and images.classes else ""
+            for images in sets.values()
+            for label in images.labels
+        ]
+        np.savez(
+            ctx.folder / "domains.npz",
+            points=points.numpy(),
+            domains=np.asarray(names),
+            classes=np.asarray(classes, dtype=str),
+        )
         domains_png(points, names, ctx.folder / "domains.png")
         return DomainsMapped(None)

@@ -11,7 +11,11 @@ from dakit.data.batches import in_order
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Context, Positive, Prediction, TestSet, Trained
 from dakit.metrics import Evaluation
+from dakit.report.thumbnails import pick
 from dakit.training import Trainer
+
+MISTAKES = 12
+"""So many wrongly classified images are kept to be looked at, the most confident ones."""
 
 
 class Evaluated(NamedTuple):
@@ -35,7 +39,7 @@ class Evaluate:
         self.batch_size = batch_size
 
     def run(self, ctx: Context, *, model: Trained[Classifier], test: TestSet) -> Evaluated:
-        """Return predictions and probabilities beside the labels.
+        """Return predictions and probabilities beside the labels; ``mistakes.npz`` keeps the surest wrong ones.
 
         Raises:
             DakitError: the model knows other classes than the test set has, or says NaN.
@@ -60,12 +64,15 @@ class Evaluate:
         if not np.isfinite(table).all():
             broken = int((~np.isfinite(table)).any(1).sum())
             raise DakitError(f"the model's outputs are not finite for {broken} of {len(table)} test images")
-        return Evaluated(
-            Evaluation(
-                classes=images.classes,
-                indices=np.asarray(getattr(images, "indices", range(len(images))), dtype=np.int64),
-                labels=np.asarray(images.labels, dtype=np.int64),
-                predictions=table.argmax(1),
-                probabilities=table.astype(np.float32),
-            )
+        evaluation = Evaluation(
+            classes=images.classes,
+            indices=np.asarray(getattr(images, "indices", range(len(images))), dtype=np.int64),
+            labels=np.asarray(images.labels, dtype=np.int64),
+            predictions=table.argmax(1),
+            probabilities=table.astype(np.float32),
         )
+        wrong = np.flatnonzero(evaluation.predictions != evaluation.labels)
+        surest = wrong[np.argsort(-table[wrong].max(1), kind="stable")][:MISTAKES]
+        if len(surest):
+            np.savez_compressed(ctx.folder / "mistakes.npz", places=surest, pictures=pick(images, surest.tolist()))
+        return Evaluated(evaluation)

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
+import numpy as np
+
 from dakit.data.selection import selection_report
 from dakit.data.sets import Subset
-from dakit.interfaces import Classifier, Context, ImageSet, Selector, Spec, Trained
+from dakit.interfaces import Classifier, Context, ImageSet, Selection, Selector, Spec, Trained
+from dakit.report.thumbnails import examples, pick, save_strips
 from dakit.training import Trainer, seed_everything
+
+SHOWN = 8
+"""So many anchors, and at most so many of the images chosen for each, are kept to be looked at."""
 
 
 class Selected(NamedTuple):
@@ -46,7 +52,7 @@ class Select:
         anchors: ImageSet,
         classifier: Trained[Classifier] | None = None,
     ) -> Selected:
-        """Select; facts hold picks, distinct images (also by class) and the largest reuse."""
+        """Select, and keep ``selection.npz``; facts: picks, distinct images (also by class), the largest reuse."""
         trainer = Trainer(ctx)
         network = None if classifier is None else trainer.place(classifier.build(), train=False)
         for observer in ctx.observers:
@@ -61,4 +67,25 @@ class Select:
             f"selected {report['distinct']} distinct images in {report['picks']} picks "
             f"(one image up to {report['largest_reuse']} times)"
         )
+        _keep(ctx, chosen, pool, anchors)
         return Selected(Subset(pool, [int(i) for i in chosen.indices.flatten() if i >= 0]))
+
+
+def _keep(ctx: Context, chosen: Selection, pool: ImageSet, anchors: ImageSet) -> None:
+    """Write ``selection.npz``: ``indices`` and ``distances`` ``(A, t)``, and pictures of some.
+
+    Of the anchors ``shown`` the first row has the pictures; then comes one row of chosen images for each,
+    titled with the classes, separated by newlines ("" = none).
+    """
+
+    def names(images: ImageSet, indices: list[int]) -> str:
+        labels = [images.labels[i] for i in indices]
+        return "\n".join(images.classes[k] if images.classes and k >= 0 else "" for k in labels)
+
+    shown = [anchor for anchor in examples(anchors.labels, SHOWN) if (chosen.indices[anchor] >= 0).any()]
+    strips = [(names(anchors, shown), pick(anchors, shown))] if shown else []
+    for anchor in shown:
+        row = [i for i in chosen.indices[anchor].tolist() if i >= 0][:SHOWN]
+        strips.append((names(pool, row), pick(pool, row)))
+    arrays = {"indices": chosen.indices.numpy(), "distances": chosen.distances.numpy()}
+    save_strips(ctx.folder / "selection.npz", strips, shown=np.array(shown, dtype=np.int64), **arrays)

@@ -29,6 +29,7 @@ from dakit.interfaces import (
     Translator,
 )
 from dakit.report.pictures import curves_png, grid_png
+from dakit.report.thumbnails import save_strips, thumbnails
 from dakit.teacher import Teacher
 from dakit.training import Trainer, derive_seed, trained
 
@@ -408,6 +409,8 @@ class _Followed:
         names = [f"step {step}" for step in self.steps]
         grid_png([self.originals, *self.rows], ["source", *names], ctx.folder / "samples.png")
         grid_png([self.originals, self.rows[-1]], ["source", "generated"], ctx.folder / "pairs.png")
+        strips = zip(["source", *names], map(thumbnails, [self.originals, *self.rows]), strict=True)
+        save_strips(ctx.folder / "samples.npz", strips)
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": list(self.steps), "rows": list(self.rows)}

@@ -17,8 +17,9 @@ import tiny
 from dakit.data.sets import Subset, TensorImages, Unlabelled
 from dakit.errors import DakitError
 from dakit.interfaces import Prediction, Trained
+from dakit.report.thumbnails import examples, load_strips, pick
 from dakit.stages import classifier as classifier_module
-from dakit.stages.classifier import TrainClassifier
+from dakit.stages.classifier import SHOWN, TrainClassifier
 from dakit.training import load_state
 
 F = tiny.spec(tiny.Classifier)
@@ -110,6 +111,20 @@ def test_the_gradient_is_that_of_both_terms(tmp_path: Path) -> None:
     assert len(saved) == len(expected) == 4
     for i, gradient in enumerate(expected):
         torch.testing.assert_close(saved[i]["exp_avg"].double(), gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_where_teacher_and_student_look_is_kept(tmp_path: Path) -> None:
+    """On the same images, one of each class before a second, by the trained student."""
+    teacher = tiny.fresh(TEACHER, 60, tiny.CLASSES)
+    student = run(tmp_path, teacher=teacher, transfer=LOPSIDED).build()
+    shown = examples(TRAIN.labels, SHOWN)
+    ((title, faces),) = load_strips(tmp_path / "attention.npz")
+    assert title.split("\n") == [tiny.CLASSES[TRAIN.labels[i]] for i in shown]
+    assert (faces == pick(TRAIN, shown)).all()
+    with np.load(tmp_path / "attention.npz") as file:
+        for name, network in (("teacher", teacher.build()), ("student", student)):
+            maps = said(network, TRAIN).maps[0].abs().sum(1).detach().numpy()[shown]
+            np.testing.assert_allclose(file[name], maps / maps.max((1, 2), keepdims=True), atol=2e-3)
 
 
 def test_a_frozen_teacher_stays_as_it_is(tmp_path: Path) -> None:

@@ -61,6 +61,12 @@ def test_points_are_kept_in_the_order_of_the_domains(tmp_path: Path) -> None:
         assert picture.format == "PNG"
 
 
+def test_the_class_of_each_point_is_kept(tmp_path: Path) -> None:
+    points(tmp_path, source=tiny.images([2, 0]), target=tiny.images([1]), auxiliary=GREEN)
+    with np.load(tmp_path / "domains.npz") as kept:
+        assert kept["classes"].tolist() == ["c", "a", "", "", "", "", "b"]
+
+
 def test_many_images_are_thinned_evenly(tmp_path: Path) -> None:
     """Four of ten stand at 0, 3, 6 and 9; three of three stay."""
     found, domains, _ = points(tmp_path, images=4, source=RED, target=BLUE)

@@ -17,6 +17,7 @@ from dakit.data.sets import Sealed, Subset, TensorImages
 from dakit.errors import DakitError
 from dakit.interfaces import Prediction, Trained
 from dakit.metrics import Evaluation
+from dakit.report.thumbnails import pick
 from dakit.stages import dakit_stages
 from dakit.stages.evaluate import Evaluate
 
@@ -122,3 +123,10 @@ class Broken(Reader):
 def test_outputs_that_are_not_finite_are_no_prediction(tmp_path: Path) -> None:
     with pytest.raises(DakitError, match="outputs are not finite for 2 of 7 test images"):
         evaluate(tmp_path, held_out(), Trained(tiny.spec(Broken), {}, tiny.CLASSES))
+
+
+def test_the_surest_mistakes_are_kept_to_be_looked_at(tmp_path: Path) -> None:
+    evaluate(tmp_path, held_out())
+    with np.load(tmp_path / "mistakes.npz") as file:
+        assert file["places"].tolist() == [3, 5]  # as sure of both: in their order
+        assert (file["pictures"] == pick(held_out(), [3, 5])).all()

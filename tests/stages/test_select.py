@@ -3,12 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import tiny
 from dakit.data.sets import Unlabelled
 from dakit.interfaces import ImageSet, Selection
+from dakit.report.thumbnails import load_strips, pick
 from dakit.stages.select import Select
 
 POOL = tiny.images([0, 1, 2, 1, 0], seed=1)
@@ -98,3 +100,17 @@ def test_a_random_choice_comes_from_the_seed_of_the_stage(tmp_path: Path) -> Non
     torch.manual_seed(1)
     assert labels(3) == first
     assert labels(4) != first
+
+
+def test_what_was_chosen_is_kept_to_be_looked_at(tmp_path: Path) -> None:
+    """A row with the anchors, by class, then one for each with its chosen images; an anchor without any has none."""
+    select(tmp_path, [[3, 0], [-1, -1], [4, 2]])
+    with np.load(tmp_path / "selection.npz") as file:
+        assert file["indices"].tolist() == [[3, 0], [-1, -1], [4, 2]]
+        assert np.isnan(file["distances"]).all()
+        assert file["shown"].tolist() == [2, 0]
+    (names, anchors), *chosen = load_strips(tmp_path / "selection.npz")
+    assert names == "a\nb"
+    assert (anchors == pick(ANCHORS, [2, 0])).all()
+    assert [title for title, _ in chosen] == ["a\nc", "b\na"]
+    assert (chosen[1][1] == pick(POOL, [3, 0])).all()

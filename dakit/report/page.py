@@ -1,0 +1,355 @@
+"""The page of a run: everything that its folder holds, in one file that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dakit.files import write_text
+from dakit.report import figures
+from dakit.report.thumbnails import Pictures, load_strips
+from dakit.runs import Run, RunStep
+
+SAMPLES = "samples.npz"
+"""Images of each domain, which a run keeps in its folder for its page."""
+
+
+class Image(NamedTuple):
+    """One picture with what stands beneath it."""
+
+    uri: str
+    text: str = ""
+    mark: str = ""  # "good", "bad" or nothing
+
+
+class Line(NamedTuple):
+    """A row of pictures; ``role`` gives it a domain's colour."""
+
+    title: str
+    images: Sequence[Image]
+    role: str = ""
+
+
+class _Places:
+    """Where in a run the pictures of a page come from: the method's first round before all others."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        first = {row: run.rounds_of(row)[0] for row in [run.method, *run.rows] if run.rounds_of(row)}
+        self.steps = [step for row, at in first.items() for step in run.steps_of(row, *at).values()]
+        self.distinct = distinct(self.steps)
+
+    def having(self, name: str) -> Iterator[tuple[RunStep, Path]]:
+        """The results that hold a file, each once."""
+        for step in self.distinct:
+            if (step.folder / name).is_file():
+                yield step, step.folder / name
+
+    def first(self, name: str) -> tuple[RunStep, Path] | None:
+        """The first of them."""
+        return next(self.having(name), None)
+
+
+def distinct(steps: Sequence[RunStep]) -> list[RunStep]:
+    """The first of the finished steps that share a result."""
+    found: dict[Path, RunStep] = {}
+    for step in steps:
+        if step.done:
+            found.setdefault(step.folder, step)
+    return list(found.values())
+
+
+def write_page(run: Run, path: Path) -> None:
+    """Write a run's page; what the run lacks is left out.
+
+    Args:
+        run: finished or not, see :func:`~dakit.runs.open_run`.
+        path: of the HTML file.
+    """
+    places = _Places(run)
+    results = run.results
+    rows = None if results is None else results["rows"]
+    made = render(
+        "run.html",
+        title=(results or {}).get("title") or run.about["recipe"].get("title") or run.about["recipe"]["recipe"],
+        run=run,
+        about=run.about,
+        command=command(run),
+        method=run.method,
+        headline=headline(rows, run.method) if rows else [],
+        data=_data(run),
+        ladder=_ladder(rows, run.method) if rows else None,
+        classes=_classes(rows, run.method) if rows else None,
+        losses=_losses(places),
+        samples=_samples(places),
+        agreement=_agreement(places),
+        selection=_selection(places),
+        domains=_domains(places),
+        attention=_attention(places),
+        mistakes=_mistakes(places),
+        cost=cost(run),
+        warnings=list(dict.fromkeys([*(results or {}).get("warnings", ()), *_told(run, "warnings")])),
+        notes=_told(run, "notes"),
+    )
+    write_text(path, made)
+
+
+def render(template: str, **given: Any) -> str:
+    """Fill in a template of this package; every text is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    house = Environment(
+        loader=PackageLoader("dakit.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return house.get_template(template).render(**given)
+
+
+def command(run: Run) -> str:
+    """The command that made a run, for a shell."""
+    program, *arguments = run.about["command"]
+    return shlex.join([Path(program).name, *arguments])
+
+
+def headline(rows: Mapping[str, Any], method: str) -> list[str]:
+    """What came out, in words."""
+    ran = {row: about for row, about in rows.items() if about["macro"] is not None}
+    if not ran:
+        return []
+    best = max(ran, key=lambda row: ran[row]["macro"])
+    shown = method if method in ran else best
+    about = ran[shown]
+    told = [
+        f"{shown} reads {_number(about)} of {about['images']:,} test images right, as the mean over "
+        f"{len(about['classes'])} classes; guessing gives {100 / len(about['classes']):.1f} %."
+    ]
+    if best != shown:
+        told.append(f"The best of {len(ran)} rows is {best}, with {_number(ran[best])}.")
+    elif len(ran) > 1:
+        told.append(f"It is the best of {len(ran)} rows.")
+    compared = about.get("comparison") or {}
+    if "verdict" in compared:
+        low, high = compared["interval"]
+        told.append(
+            f"Against {compared['baseline']}: {compared['verdict']} "
+            f"({compared['difference']:+.2f} points, 95 % {low:+.2f} to {high:+.2f})."
+        )
+    return told
+
+
+def _number(about: Mapping[str, Any]) -> str:
+    low, high = about["interval"]
+    return f"{about['macro']:.1f} % (95 %: {low:.1f} to {high:.1f})"
+
+
+def _told(run: Run, kind: str) -> list[str]:
+    """What the stages noted, each result once."""
+    # dakit 0.1.0 kept no warnings
+    return [f"{step}: {text}" for step in distinct(run.steps) for text in run.result(step).marker.get(kind, ())]
+
+
+def _data(run: Run) -> list[dict[str, Any]]:
+    """The data card, a domain each."""
+    kept: dict[str, tuple[Line, dict[str, int]]] = {}
+    if (path := run.folder / SAMPLES).is_file():
+        with np.load(path, allow_pickle=False) as file:
+            counts, classes = file["counts"], file["classes"].tolist()
+        for (title, pictures), of in zip(load_strips(path), counts.tolist(), strict=True):
+            name, *labels = title.split("\n")
+            kept[name] = (Line(name, _images(pictures, labels), name), dict(zip(classes, of, strict=True)))
+    first = {role: data for row in [run.method, *run.rows] for role, data in run.row(row).data.items()}
+    cards = []
+    for role, data in first.items():
+        sizes = {
+            reference.partition(".")[2]: step.images[name]
+            for step in run.steps
+            for name, reference in step.inputs.items()
+            if reference.partition(".")[0] == role
+        }
+        line, found = kept.get(role, (None, {}))
+        per_class = {name: count for name, count in found.items() if count}
+        split = {key: value for key, value in (data.split or {}).items() if value not in (None, False)}
+        cards.append({"role": role, "data": data, "sizes": sizes, "split": split, "line": line, "per_class": per_class})
+    return cards
+
+
+def _ladder(rows: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The table and its drawing."""
+    classes = list(dict.fromkeys(name for about in rows.values() for name in about["classes"]))
+    best = max((about["macro"] for about in rows.values() if about["macro"] is not None), default=None)
+    published = {row: about["published"]["Ave."] for row, about in rows.items() if "Ave." in (about["published"] or {})}
+    points = [
+        (row, about["macro"], *about["interval"])
+        for row, about in rows.items()
+        if None not in (about["macro"], *about["interval"])
+    ]
+    chart = figures.forest(points, 100 / len(classes), method, published) if points else None
+    compared = any((about.get("comparison") or {}) for about in rows.values())
+    return {
+        "classes": classes,
+        "rows": rows,
+        "best": best,
+        "chart": chart,
+        "compared": compared,
+        "published": published,
+    }
+
+
+def _classes(rows: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """Recall by class, and what is taken for what."""
+    classes = list(dict.fromkeys(name for about in rows.values() for name in about["classes"]))
+    recalls = {name: {row: about["per_class"].get(name) for row, about in rows.items()} for name in classes}
+    order = sorted(rows, key=lambda row: row != method)
+    return {"recalls": recalls, "matrices": {row: rows[row] for row in order}}
+
+
+def _losses(places: _Places) -> list[dict[str, Any]]:
+    """Every stage that was trained, a drawing for each value: the method's in colour, other rows' behind it."""
+    stages: dict[str, list[tuple[RunStep, dict[str, list[float]]]]] = {}
+    for step, path in places.having("history.json"):
+        history = json.loads(path.read_text(encoding="utf-8"))
+        if history:
+            stages.setdefault(step.stage, []).append((step, history))
+    made = []
+    for trained in stages.values():
+        names = dict.fromkeys(name for _, history in trained for name in history if name != "step")
+        curves = [figures.curve([(h["step"], h[name]) for _, h in trained if name in h], name) for name in names]
+        made.append({"step": trained[0][0], "count": len(trained), "curves": curves})
+    return made
+
+
+def _samples(places: _Places) -> list[dict[str, Any]]:
+    """What translators make of the same images, over the training."""
+    made = []
+    for step, path in places.having("samples.npz"):
+        lines = [Line(title, _images(pictures)) for title, pictures in load_strips(path)]
+        if len(lines) > 1:
+            made.append(
+                {"step": step, "lines": lines, "pairs": list(zip(lines[0].images, lines[-1].images, strict=True))}
+            )
+    return made
+
+
+def _agreement(places: _Places) -> list[dict[str, Any]]:
+    """How many translated images are still read as their label."""
+    made = []
+    for step in places.distinct:
+        facts = places.run.result(step).marker["facts"].get("label_agreement")
+        if facts:
+            shares = {name: 100 * share for name, share in facts["by_class"].items()}
+            made.append({"step": step, "mean": 100 * facts["mean"], "shares": shares})
+    return made
+
+
+def _selection(places: _Places) -> dict[str, Any] | None:
+    """Target images, and what was chosen for each."""
+    found = places.first("selection.npz")
+    if found is None:
+        return None
+    step, path = found
+    strips = load_strips(path)
+    if not strips:
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        shown, distances = file["shown"], file["distances"]
+        indices = file["indices"]
+    (labels, faces), *chosen = strips
+    anchors = _images(faces, labels.split("\n"))
+    lines = []
+    for anchor, place, (names, pictures) in zip(anchors, shown, chosen, strict=True):
+        far = distances[place][indices[place] >= 0]
+        texts = [
+            f"{name} {distance:.3g}".strip() if np.isfinite(distance) else name
+            for name, distance in zip(names.split("\n"), far[: len(pictures)], strict=True)
+        ]
+        marks = ["good" if name == anchor.text else "bad" for name in names.split("\n")] if anchor.text else []
+        lines.append({"anchor": anchor, "images": _images(pictures, texts, marks)})
+    facts = places.run.result(step).marker["facts"].get("selection", {})
+    return {"step": step, "lines": lines, "facts": facts}
+
+
+def _domains(places: _Places) -> dict[str, Any] | None:
+    """The first-layer map, by domain and by class, as the run has it."""
+    found = list(places.having("domains.npz"))
+    charts, drawn = [], set()
+    for _, path in found:
+        with np.load(path, allow_pickle=False) as file:
+            points = file["points"]
+            for kind in ("domains", "classes"):  # of two maps in as many dimensions the first
+                title = f"{points.shape[1]}-D, by {'domain' if kind == 'domains' else 'class'}"
+                if title not in drawn and kind in file and any(names := file[kind].tolist()):
+                    drawn.add(title)
+                    charts.append(figures.scatter(points, names, title))
+    return {"step": found[0][0], "charts": charts} if charts else None
+
+
+def _attention(places: _Places) -> dict[str, Any] | None:
+    """Where the networks look, on the same images: teachers first, then their students."""
+    faces: Pictures | None = None
+    labels: list[str] = []
+    teachers: dict[str, Line] = {}
+    students: dict[str, Line] = {}
+    first = None
+    for step, path in places.having("attention.npz"):
+        ((title, pictures),) = load_strips(path)
+        if faces is None:
+            faces, labels, first = pictures, title.split("\n"), step
+        elif pictures.shape != faces.shape or (pictures != faces).any():
+            continue  # another round's
+        with np.load(path, allow_pickle=False) as file:
+            looks = {name: list(map(figures.looked_at, pictures, file[name])) for name in ("teacher", "student")}
+        teacher = step.inputs["teacher"]
+        teachers.setdefault(teacher, Line(teacher, _images(looks["teacher"])))
+        students[f"{step.stage}.model ({step.row})"] = Line(
+            f"{step.stage}.model, {step.row}", _images(looks["student"])
+        )
+    if faces is None:
+        return None
+    order = list(places.run.about["recipe"]["stages"])  # the first network to be trained is the first to be shown
+    of_teachers = sorted(teachers, key=lambda reference: order.index(reference.partition(".")[0]))
+    lines = [Line("image", _images(faces, labels)), *map(teachers.__getitem__, of_teachers), *students.values()]
+    return {"step": first, "lines": lines}
+
+
+def _mistakes(places: _Places) -> dict[str, Any] | None:
+    """The wrong answers that the method is surest of."""
+    found = places.first("mistakes.npz")
+    if found is None:
+        return None
+    step, path = found
+    evaluation = places.run.result(step).output("evaluation")
+    with np.load(path, allow_pickle=False) as file:
+        chosen, pictures = file["places"], file["pictures"]
+    said = [
+        f"{evaluation.classes[evaluation.predictions[i]]} {100 * evaluation.probabilities[i].max():.0f} %, "
+        f"is {evaluation.classes[evaluation.labels[i]]}"
+        for i in chosen
+    ]
+    wrong = int((evaluation.predictions != evaluation.labels).sum())
+    return {"step": step, "images": _images(pictures, said), "wrong": wrong, "tested": len(evaluation.labels)}
+
+
+def cost(run: Run) -> list[dict[str, Any]]:
+    """Time and peak memory of each stage, over all its distinct results."""
+    stages: dict[str, dict[str, Any]] = {}
+    for step in distinct(run.steps):
+        marker = run.result(step).marker
+        of = stages.setdefault(step.stage, {"stage": step.stage, "count": 0, "seconds": 0.0, "peak": 0, "device": 0})
+        of["count"] += 1
+        of["seconds"] += marker["seconds"]
+        of["peak"] = max(of["peak"], marker.get("peak_bytes", 0))
+        of["device"] = max(of["device"], marker.get("device_peak_bytes", 0))
+    return list(stages.values())
+
+
+def _images(pictures: Sequence[Any] | Pictures, texts: Sequence[str] = (), marks: Sequence[str] = ()) -> list[Image]:
+    texts, marks = texts or [""] * len(pictures), marks or [""] * len(pictures)
+    return [Image(figures.picture(p), t, m) for p, t, m in zip(pictures, texts, marks, strict=True)]
