@@ -83,7 +83,7 @@ def write_page(run: Run, path: Path) -> None:
         method=run.method,
         headline=headline(rows, run.method) if rows else [],
         data=_data(run),
-        ladder=_ladder(rows, run.method) if rows else None,
+        ladder=_ladder(results or {}, run.method) if rows else None,
         classes=_classes(rows, run.method) if rows else None,
         losses=_losses(places),
         samples=_samples(places),
@@ -181,8 +181,9 @@ def _data(run: Run) -> list[dict[str, Any]]:
     return cards
 
 
-def _ladder(rows: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """The table and its drawing."""
+def _ladder(results: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The table, its drawing, and what must be read with it."""
+    rows = results["rows"]
     classes = list(dict.fromkeys(name for about in rows.values() for name in about["classes"]))
     best = max((about["macro"] for about in rows.values() if about["macro"] is not None), default=None)
     published = {row: about["published"]["Ave."] for row, about in rows.items() if "Ave." in (about["published"] or {})}
@@ -192,7 +193,18 @@ def _ladder(rows: Mapping[str, Any], method: str) -> dict[str, Any]:
         if None not in (about["macro"], *about["interval"])
     ]
     chart = figures.forest(points, 100 / len(classes), method, published) if points else None
-    compared = any((about.get("comparison") or {}) for about in rows.values())
+    compared = [about["comparison"] for about in rows.values() if about.get("comparison")]
+    told = list(
+        dict.fromkeys(
+            f"Verdicts are against {one['baseline']}: {one['method']}." for one in compared if "method" in one
+        )
+    )
+    if opened := results.get("test_labels"):
+        often = "; the more often, the less unseen they are" if opened["opened"] > opened["needed"] else ""
+        told.append(
+            f"Test labels were opened {opened['opened']} times in this folder, all runs together; "
+            f"this table needs {opened['needed']}{often}."
+        )
     return {
         "classes": classes,
         "rows": rows,
@@ -200,6 +212,9 @@ def _ladder(rows: Mapping[str, Any], method: str) -> dict[str, Any]:
         "chart": chart,
         "compared": compared,
         "published": published,
+        "baseline": results.get("baseline"),
+        "weights": any(about.get("weights") for about in rows.values()),
+        "told": told,
     }
 
 

@@ -20,6 +20,7 @@ RECIPE = f"""\
 recipe: faces
 title: "{EVIL} & co, cost $5 to $9"
 method: cycle
+baseline: s2t
 rows: [s2t, cycle]
 pictures: [map]
 engine: {{device: cpu}}
@@ -99,9 +100,11 @@ def test_the_table_has_the_numbers_of_the_results(made: Path, page: str) -> None
     for row, about in json.loads((made / "results.json").read_text())["rows"].items():
         (line,) = re.findall(rf'<tr[^>]*><td title="{row}">.*?</tr>', page, re.DOTALL)
         cells = re.findall(r"<td[^>]*>(.*?)</td>", line)
+        verdict = about["comparison"] and about["comparison"]["verdict"]
+        assert cells.pop(3).startswith(verdict or "baseline")
         low, high = about["interval"]
         recalls = [f"{recall:.2f}" for recall in about["per_class"].values()]
-        assert cells == [row, f"{about['macro']:.2f}", f"{low:.2f} - {high:.2f}", *recalls, "4", "1 x 1"]
+        assert cells == [row, f"{about['macro']:.2f}", f"{low:.2f} - {high:.2f}", *recalls, "4", "1 x 1", "last"]
 
 
 def test_names_are_escaped_and_nothing_is_loaded(page: str) -> None:
