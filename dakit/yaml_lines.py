@@ -14,8 +14,14 @@ from dakit.errors import RecipeError
 Path = tuple[str, ...]
 
 
+LARGEST = 100_000
+"""A document has at most so many values, counting what stands behind every alias: ten lines can stand for billions."""
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML reads 2e-4 as text (YAML 1.1 wants 2.0e-4); everybody who writes a learning rate means a number."""
+
+    values = 0
 
 
 _Loader.add_implicit_resolver(
@@ -32,7 +38,8 @@ def read_yaml(text: str, file: str) -> tuple[Any, dict[Path, str]]:
         The plain data, and for each key path where it stands, ``file:line``.
 
     Raises:
-        RecipeError: it is not YAML, a key stands twice or is not text, a node contains itself.
+        RecipeError: it is not YAML, a key stands twice or is not text, a node contains itself, or it is larger than
+            :data:`LARGEST`.
 
     >>> read_yaml("a: {lr: 2e-4}", "x.yaml")
     ({'a': {'lr': 0.0002}}, {('a',): 'x.yaml:1', ('a', 'lr'): 'x.yaml:1'})
@@ -62,6 +69,9 @@ def _convert(
     problems: list[str],
     parents: tuple[yaml.Node, ...],
 ) -> Any:
+    loader.values += 1
+    if loader.values > LARGEST:
+        raise RecipeError([f"{file}: more than {LARGEST:,} values, with what its aliases stand for"])
     if node in parents:
         problems.append(f"{file}:{node.start_mark.line + 1}: {'.'.join(path)}: contains itself")
         return None
