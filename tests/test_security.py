@@ -173,9 +173,9 @@ def test_no_source_pickles_or_fetches(path):
 
 
 # ------------------------------------------------------------------------------------------ network
-@pytest.mark.filterwarnings("ignore:.*MPS.*")
+@pytest.mark.slow
 def test_a_run_of_every_stage_opens_no_connection(tmp_path, monkeypatch):
-    """The demo's stages in its own recipe; tests/test_end_to_end.py runs all rows so."""
+    """The demo's stages in its own recipe; tests/test_end_to_end.py runs all rows of the smoke profile so."""
 
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("tried to reach the network")
