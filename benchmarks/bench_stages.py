@@ -15,6 +15,7 @@ from PIL import Image
 
 from dakit.data.augment import Augmentation
 from dakit.data.batches import Batches
+from dakit.data.kept import Kept
 from dakit.data.sets import TensorImages
 from dakit.interfaces import Trained
 from dakit.plugins import find_plugins
@@ -31,19 +32,19 @@ def images(count: int, size: int, seed: int = 0) -> TensorImages:
     return TensorImages(torch.from_numpy(pixels), [i % 7 for i in range(count)], classes=tuple("abcdefg"))
 
 
-@pytest.mark.parametrize("what", ["data/decode", "data/cached"])
+@pytest.mark.parametrize("what", ["data/decode", "data/kept"])
 def bench_reading(what: str, size: int, batch: int, tmp_path: Path, measure: Callable[..., None]) -> None:
-    """Batches from a folder of JPEG files: every image decoded, or all of them remembered from an earlier epoch."""
+    """Batches from a folder of JPEG files: every image decoded, or all of them kept from an earlier epoch."""
     for i, sample in enumerate(images(max(64, batch), size)):
         folder = tmp_path / "abcdefg"[i % 7]
         folder.mkdir(exist_ok=True)
         Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(folder / f"{i}.jpg")
     folder_set = REGISTRY.spec("dataset", "image_folder", {"root": str(tmp_path)}).build(size, tuple("abcdefg"))
-    batches = Batches(folder_set, batch, 0, cache_bytes=0 if what == "data/decode" else 2**29)
+    read = folder_set if what == "data/decode" else Kept(folder_set, tmp_path)
+    batches = Batches(read, batch, 0)
     number = iter(range(10**9))
-    if what == "data/cached":
-        for _ in range(len(folder_set) // batch + 1):
-            batches(next(number))
+    for _ in range(len(folder_set) // batch + 1):
+        batches(next(number))
     measure(lambda: batches(next(number)), images=batch)
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dakit.comparison import Comparison, compare_rows
-from dakit.data.sets import Sealed, Subset, Unlabelled, Withheld, fingerprint, shown
+from dakit.data.kept import Kept
+from dakit.data.sets import Sealed, Subset, TensorImages, Unlabelled, Withheld, fingerprint, shown
 from dakit.errors import DakitError, RecipeError, did_you_mean
 from dakit.files import write_json, write_text, written
 from dakit.health import lost_to_source
@@ -377,6 +378,8 @@ class _Session:
         if key not in self._sets:
             images: ImageSet = data.spec.build(data.size, data.classes)
             images = self._readable(data, images)
+            if not isinstance(images, TensorImages):
+                images = Kept(images, self.store.root)
             self._sets[key] = Unlabelled(images) if data.unlabelled else images
         return self._sets[key]
 
@@ -493,14 +496,16 @@ class _Session:
         first = next(iter(plan.data.values()))
         data = {}
         for role, of in plan.data.items():
-            images = self.set(of)
+            images = plain = self.set(of)
+            while hasattr(plain, "base"):
+                plain = plain.base
             data[role] = {
                 "use": of.spec.name,
                 "params": dict(of.spec.params),
                 "split": of.split and asdict(of.split),
                 "images": len(images),
                 "labelled": sum(label >= 0 for label in images.labels),
-                "fit": getattr(getattr(images, "base", images), "fit", None),
+                "fit": getattr(plain, "fit", None),
             }
         return {"final": plan.stages[-1].name, "size": first.size, "classes": first.classes, "data": data}
 

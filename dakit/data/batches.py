@@ -45,15 +45,13 @@ def too_few(batch_size: int, parts: Mapping[str, tuple[int, int | None]]) -> lis
 class Batches:
     """Endless shuffled batches: every image once per epoch, in an order drawn from (seed, epoch).
 
-    The next batch is decoded by threads while the current one is used, and decoded images are kept as long
-    as they fit into ``cache_bytes``.
+    The next batch is read by threads while the current one is used.
 
     Args:
         images: at least ``size`` of them.
         size: images per batch.
         seed: of the order.
         balanced: draw every class equally often instead, each class in its own shuffled order.
-        cache_bytes: bound of the memory for decoded images.
 
     Raises:
         DakitError: there are fewer images than a batch holds, or ``balanced`` without labels.
@@ -66,7 +64,6 @@ class Batches:
         seed: int,
         *,
         balanced: bool = False,
-        cache_bytes: int = 512 * 2**20,
     ) -> None:
         if len(images) < size:
             raise DakitError(f"batch_size is {size}, but there are only {len(images)} images to draw from")
@@ -79,7 +76,7 @@ class Batches:
         classes = np.unique(labels).tolist() if balanced else []
         self._members = [np.flatnonzero(labels == k) for k in classes] or [np.arange(len(images))]
         self._order = lru_cache(maxsize=4 * len(self._members))(self._permutation)
-        self._reader = Reader(images, cache_bytes)
+        self._reader = Reader(images)
         self._ahead: tuple[int, Future[Batch]] | None = None
         self._executor = ThreadPoolExecutor(1)
 
@@ -111,7 +108,7 @@ class Batches:
 
 
 class Reader:
-    """Reads images by index, decoding with threads and remembering what fits into ``cache_bytes``.
+    """Reads images by index, decoding with threads.
 
     Threads here must stay out of torch's parallel loops (large copies, arithmetic): a second thread that
     enters one makes the OpenMP runtime count more threads than cores, and from then on every operation of
@@ -119,11 +116,9 @@ class Reader:
     stacked by NumPy, and a set that has work to do before its first image does it in the calling thread.
     """
 
-    def __init__(self, images: ImageSet, cache_bytes: int = 512 * 2**20) -> None:
+    def __init__(self, images: ImageSet) -> None:
         self.images = images
         self._labels = torch.as_tensor(np.asarray(images.labels, dtype=np.int64))
-        self._cache: dict[int, Tensor] = {}
-        self._room = cache_bytes
         self._threads = ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1)))
         self._shape = tuple(images[0].image.shape) if len(images) else ()
 
@@ -133,13 +128,9 @@ class Reader:
         Raises:
             DakitError: a file cannot be read, or an image has another size than the first.
         """
-        missing = [i for i in dict.fromkeys(indices) if i not in self._cache]
-        fresh = dict(zip(missing, self._threads.map(lambda i: self.images[i].image, missing), strict=True))
-        for index, image in fresh.items():
-            if self._room >= image.nbytes:
-                self._cache[index] = image
-                self._room -= image.nbytes
-        images = [fresh[i] if i in fresh else self._cache[i] for i in indices]
+        once = list(dict.fromkeys(indices))
+        found = dict(zip(once, self._threads.map(lambda i: self.images[i].image, once), strict=True))
+        images = [found[i] for i in indices]
         for index, image in zip(indices, images, strict=True):
             if tuple(image.shape) != self._shape:
                 other = tuple(image.shape)
@@ -150,7 +141,7 @@ class Reader:
 
 
 def in_order(images: ImageSet, size: int, start: int = 0) -> Iterator[Batch]:
-    """Every image once, from ``start`` on, in batches of at most ``size``; nothing is kept."""
-    reader = Reader(images, cache_bytes=0)
+    """Every image once, from ``start`` on, in batches of at most ``size``."""
+    reader = Reader(images)
     for first in range(start, len(images), size):
         yield reader.read(range(first, min(first + size, len(images))))

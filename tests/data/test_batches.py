@@ -103,7 +103,7 @@ def test_what_cannot_be_drawn(n, labels, classes, size, balanced, message):
 
 def test_the_next_batch_is_read_ahead():
     counted = Counting(8)
-    batches = Batches(counted, 4, seed=0, cache_bytes=0)
+    batches = Batches(counted, 4, seed=0)
     assert counted.read == [0]  # the first image is looked at in the calling thread: whatever a set does then
     assert counted.threads == {threading.main_thread().name}  # must not start torch's loops in a second one
     counted.read.clear()
@@ -117,19 +117,9 @@ def test_the_next_batch_is_read_ahead():
     assert threading.main_thread().name not in counted.threads
 
 
-def test_decoded_images_are_kept_as_long_as_there_is_room():
-    counted = Counting(6)
-    reader = Reader(counted, cache_bytes=4 * 12 + 11)  # an image has 3 x 2 x 2 bytes
-    counted.read.clear()
-    for _ in range(3):
-        assert reader.read(range(6)).images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
-    assert len(reader._cache) == 4
-    assert sorted(counted.read) == [0, 1, 2, 3, 4, 4, 4, 5, 5, 5]
-
-
 def test_an_image_that_stands_twice_in_a_batch_is_read_once():
     counted = Counting(3)
-    reader = Reader(counted, cache_bytes=0)
+    reader = Reader(counted)
     counted.read.clear()
     assert reader.read([2, 0, 2]).indices.tolist() == [2, 0, 2]
     assert sorted(counted.read) == [0, 2]
