@@ -52,6 +52,10 @@ def compare(
     or a seed hard for both cancels out. The p-value is twice the share of the draws on the rarer side of 0,
     a draw of 0 counting for both sides.
 
+    With one seed and one repeat the luck of training is left out: of two equal methods whose accuracy varies by
+    4 points from training to training, one was called better or worse in 13 % of 400 simulated comparisons on
+    90 images. From 3 seeds on it was in less than 3 %: drawing images and seeds both is rather too careful.
+
     McNemar's exact test, two-sided, is given beside it: of the images that one model alone gets right, how
     unlikely is A's share if a fair coin decided? It takes every pair for an image of its own, so there is none
     where seeds or repeats test the same image again.

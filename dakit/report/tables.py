@@ -75,7 +75,9 @@ def remarks(
     """What belongs beneath the table, a line each: what the intervals are of, and the verdict on every row."""
     found = [f"95 %: bootstrap, resampling {text}." for text in {s.resampled: None for s in summaries.values()}]
     if comparisons:
-        found.append(f"Against {baseline}: {METHOD}.")
+        trained_once = all(len(s.seeds) == s.repeats == 1 for s in summaries.values())
+        but = "; with one seed a verdict is on these trained networks, not on the method" if trained_once else ""
+        found.append(f"Against {baseline}: {METHOD}{but}.")
     for row, compared in comparisons.items():
         if isinstance(compared, str):
             found.append(f"{row}: not compared: {compared}")

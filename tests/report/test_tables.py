@@ -122,6 +122,8 @@ def test_what_is_said_beneath_the_table():
         "s2t: worse (-12.30 points, -20.00 to -5.00, p = 0.012, 24 images)",
         "cycleat: not compared: the baseline was not run",
     ]
+    once = remarks({"s2t": SUMMARIES["s2t"]}, COMPARISONS, "base")
+    assert once[1].endswith("(Holm); with one seed a verdict is on these trained networks, not on the method.")
     assert len(remarks({"s2t": SUMMARIES["s2t"]}, {}, None)) == 1
 
 
