@@ -12,6 +12,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -325,14 +326,13 @@ def load_state(path: Path) -> Any:
     Raises:
         DakitError: the file is not what was written.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise DakitError(f"{path}: is no checkpoint (truncated or altered): {error}") from error
-    if _content(about.get("state", ""), tensors) != about.get("sha256"):
-        raise DakitError(f"{path}: is not what was written (truncated or altered)")
+    about: dict[str, str] = {}
+    tensors: dict[str, Tensor] = {}
+    with suppress(SafetensorError), safe_open(path, framework="pt") as file:
+        about = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    if not about or _content(about.get("state", ""), tensors) != about.get("sha256"):
+        raise altered(path)
 
     def restore(value: Mapping[str, Any]) -> Any:
         ((kind, content),) = value.items()
@@ -345,6 +345,13 @@ def load_state(path: Path) -> Any:
         return content
 
     return restore(json.loads(about["state"]))
+
+
+def altered(path: Path) -> DakitError:
+    """What to say of a file to go on from that is not what was written."""
+    return DakitError(
+        f"{path}: is not what was written (truncated or altered); --fresh and the stage's name begins it anew"
+    )
 
 
 def _content(header: str, tensors: Mapping[str, Tensor]) -> str:

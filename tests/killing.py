@@ -31,7 +31,8 @@ from dakit.recipe import Recipe, load_recipe
 
 SMALL = [
     "engine.device=cpu", "engine.checkpoint_steps=2", "engine.channels_last=true", "pretrain.steps=5",
-    "pretrain_shallow.steps=3", "stage_1.steps=3", "stage_2.steps=5", "stage_2.pool=3", "adapt.steps=3",
+    "pretrain_shallow.steps=3", "pretrain_shallow.choose=validation",
+    "stage_1.steps=3", "stage_2.steps=5", "stage_2.pool=3", "adapt.steps=3",
     "synthesise.batch_size=3", "seeds=[0]",
 ]  # fmt: skip
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from functools import wraps
@@ -19,6 +20,7 @@ from dakit.plugins import find_plugins
 from dakit.recipe import Recipe, load_recipe
 from dakit.registry import Registry
 from dakit.runs import open_run
+from dakit.verify import verify
 
 ROWS = ["s2t", "fine_tune", "attention", "att_gen", "cycleat"]
 
@@ -391,6 +393,27 @@ def test_a_folder_that_cannot_be_written(load, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DakitError, match=r"--out .*file: cannot be written"):
         pipeline.run(load(), rows=["s2t"], out=tmp_path / "file")
+
+
+def test_an_image_that_vanishes_is_named_and_earlier_results_stay(faces, tmp_path):
+    shutil.copytree(faces, tmp_path / "faces", ignore=shutil.ignore_patterns("run"))
+    recipe = tmp_path / "faces" / "faces.yaml"
+    recipe.write_text(recipe.read_text().replace(str(faces), str(tmp_path / "faces")))
+    gone, kept = tmp_path / "faces" / "target" / "AN", tmp_path / "AN"
+    loaded = load_recipe(recipe, overrides=["adapt.extra=null", "adapt.batch_size=2"])
+
+    class Unplugs(Watch):
+        def stage_finished(self, title, seconds):
+            super().stage_finished(title, seconds)
+            gone.rename(kept)
+
+    watch = Unplugs()
+    with pytest.raises(DakitError, match=r"^adapt .*target/AN/\d\.png: cannot be read as an image: No such file"):
+        pipeline.run(loaded, rows=["cycle"], fold=0, out=tmp_path / "out", observers=[watch])
+    assert watch.made == ["pretrain"]
+    assert not any(checked.damage for checked in verify(tmp_path / "out" / "store"))
+    kept.rename(gone)
+    assert pipeline.run(loaded, rows=["cycle"], fold=0, out=tmp_path / "out").reused == 1
 
 
 def test_a_truncated_result_is_named_when_it_is_needed(load, tmp_path):

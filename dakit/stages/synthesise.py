@@ -18,7 +18,7 @@ from dakit.health import lost_classes
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Prediction, Trained, Translator
 from dakit.stages.translator import to_uint8
 from dakit.stopping import stepping
-from dakit.training import Trainer, checkpoints
+from dakit.training import Trainer, altered, checkpoints
 
 
 class Synthesised(NamedTuple):
@@ -77,7 +77,7 @@ class Synthesise:
             array = np.load(path, mmap_mode="r")
             content.update(array[:done])
             if content.hexdigest() != saved["sha256"]:
-                raise DakitError(f"{path}: is not what was written (truncated or altered)")
+                raise altered(path)
         else:
             array = np.lib.format.open_memmap(path, "w+", dtype=np.uint8, shape=(len(images), *images[0].image.shape))
         for observer in ctx.observers:
