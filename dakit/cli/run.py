@@ -76,4 +76,4 @@ def run(
         missing = [row for row in loaded.plans if row not in outcome.summaries]
         if missing:
             console.print(f"rows not run: {', '.join(missing)} (--all-variants, or --variant NAME)")
-        console.print(f"table, JSON and pictures: {outcome.folder}")
+        console.print(f"table, JSON, pictures and report.html: {outcome.folder}")

@@ -176,7 +176,11 @@ def _data(run: Run) -> list[dict[str, Any]]:
         }
         line, found = kept.get(role, (None, {}))
         per_class = {name: count for name, count in found.items() if count}
-        split = {key: value for key, value in (data.split or {}).items() if value not in (None, False)}
+        split = {
+            key: value
+            for key, value in (data.split or {}).items()
+            if value not in (None, False) and (key, value) != ("repeats", 1)
+        }
         cards.append({"role": role, "data": data, "sizes": sizes, "split": split, "line": line, "per_class": per_class})
     return cards
 
