@@ -31,7 +31,13 @@ def write_comparison(runs: Sequence[Run], path: Path) -> None:
         raise DakitError(f"{', '.join(unfinished)}: no results yet; the same `dakit run` again goes on with it")
     names = _names([run.folder.resolve() for run in runs])
     results = {name: run.results or {} for name, run in zip(names, runs, strict=True)}
-    rows = {f"{name}: {row}": r for name, of in results.items() for row, r in of["rows"].items()}
+    known = dict.fromkeys(row for of in results.values() for row in of["rows"])
+    rows = {  # the runs of a row one below the other
+        f"{row} · {number}": of["rows"][row]
+        for row in known
+        for number, of in enumerate(results.values(), 1)
+        if row in of["rows"]
+    }
     points = [
         (name, r["macro"], *r["interval"]) for name, r in rows.items() if None not in (r["macro"], *r["interval"])
     ]

@@ -28,10 +28,11 @@ def test_rows_of_both_and_what_was_set_differently(pair, tmp_path):
     write_comparison(pair, tmp_path / "c.html")
     page = (tmp_path / "c.html").read_text()
     # Both folders are called "run", so the folder above tells them apart.
-    names = [f"{run.folder.parent.name}/run" for run in pair]
+    names = [f"{number} · {run.folder.parent.name}/run" for number, run in enumerate(pair, 1)]
     assert re.findall(r'<tr class="method"><td colspan="3">(.*?)</td>', page) == names
     for name in ("s2t", "cycle"):
         assert page.count(f"<tr><td>{name}</td>") == 2
+        assert page.count(f">{name} · 1<") == page.count(f">{name} · 2<") == 1 + 7  # in the drawing, and by class
     settings = page[page.index('id="settings"') : page.index('id="cost"')]
     assert re.findall(r'<td title="(.*?)">', settings) == ["stages.adapt.steps", "versions.torch"]
     assert re.findall(r'<td class="left">(.*?)</td>', settings)[:2] == ["4", "99"]
