@@ -113,7 +113,7 @@ def load_detector(weights: Path, score: float, device: torch.device) -> Any:
         try:
             detector = FaceDetector(confidence_threshold=score)
         except RuntimeError as error:
-            raise DakitError(f"weights {weights}: are not YuNet's: {error}") from error
+            raise DakitError(f"weights {weights}: are not YuNet's: expected the tensors of {_FILE}") from error
         finally:
             torch.hub.set_dir(before)
     return detector.to(device).eval()
