@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import toys as toy_module
 from dakit import pipeline
@@ -560,3 +563,37 @@ def test_a_shipped_recipe_is_found_by_name(name, tmp_path, monkeypatch):
     assert find_recipe(name) == shipped_recipes()["cycleat_sfew"]
     (tmp_path / "cycleat_sfew.yaml").write_text("")
     assert find_recipe("cycleat_sfew.yaml") == Path("cycleat_sfew.yaml")  # a file is nearer than a name
+
+
+SETTINGS = {
+    "adapt.steps": st.integers(1, 10**6),
+    "shallow.scale": st.floats(-1e6, 1e6),
+    "data.source.people": st.integers(3, 9),
+}
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(sorted(SETTINGS)).flatmap(lambda k: st.tuples(st.just(k), SETTINGS[k])), max_size=5))
+def test_the_last_of_any_overrides_holds_and_nothing_else_changes(load, given_):
+    plain = load().plan("cycleat")
+    changed = load(overrides=[f"{key}={value!r}" for key, value in given_]).plan("cycleat")
+    wanted = dict(given_)
+
+    def values(plan):
+        stages = {stage.name: stage.spec.params for stage in plan.stages}
+        return {
+            "adapt.steps": stages["adapt"]["steps"],
+            "shallow.scale": stages["adapt"]["classifier"].params["scale"],
+            "data.source.people": plan.data["source"].spec.params["people"],
+        }
+
+    assert values(changed) == values(plain) | wanted
+    same = {stage.name for stage in plain.stages} - {"adapt"}
+    assert [s for s in plain.stages if s.name in same] == [s for s in changed.stages if s.name in same]
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=30))
+def test_any_override_is_taken_or_refused_in_words(load, text):
+    with contextlib.suppress(DakitError):
+        load(overrides=[text])

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dakit.errors import RecipeError
 from dakit.yaml_lines import read_yaml
@@ -96,3 +101,38 @@ def test_tags_on_mappings_are_refused_too(tag):
 
 def test_nothing_at_all():
     assert read_yaml("", "r.yaml") == (None, {})
+
+
+LETTERS = st.characters(categories=("L", "N"), include_characters=" _-:#[]{}'\"\n")
+# 2e-4 is a number here and text to PyYAML, which writes it without quotes.
+NAMES = st.text(LETTERS, min_size=1, max_size=8).filter(
+    lambda text: not (text[0] in "-.0123456789" and "e" in text.lower())
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | NAMES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(NAMES, VALUES, max_size=5), st.booleans())
+def test_whatever_is_written_as_yaml_is_read_back_with_a_line_for_every_key(data, flow):
+    text = yaml.safe_dump(data, allow_unicode=True, default_flow_style=flow, sort_keys=False)
+    found, where = read_yaml(text, "x")
+    assert found == data
+
+    def keys(value, path=()):
+        for key, inner in value.items() if isinstance(value, dict) else ():
+            yield (*path, key)
+            yield from keys(inner, (*path, key))
+
+    assert set(keys(data)) <= set(where)
+    assert all(1 <= int(place.removeprefix("x:")) <= text.count("\n") for place in where.values())
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused_in_words(text):
+    with contextlib.suppress(RecipeError):
+        read_yaml(text, "x")

@@ -485,3 +485,30 @@ def test_a_set_without_a_fingerprint_is_hashed_by_its_images() -> None:
 
     assert fingerprint(Plain(1)) == fingerprint(Plain(1))
     assert len({fingerprint(Plain(1)), fingerprint(Plain(2)), fingerprint(Plain(1, 1))}) == 3
+
+
+# -------------------------------------------------------------------------------------------- readable
+def test_what_cannot_be_decoded_is_left_out_with_the_reason(tree: list[Path]) -> None:
+    tree[1].write_text("no image")
+    images, faults = FileImages(tree, [0, 1, 1], ["x", "y", "z"], ("a", "b"), ["p", "q", "r"], size=2).readable()
+    assert faults == {tree[1]: "it is no image, or of an unknown kind"}
+    assert [value(images[i]) for i in range(len(images))] == [0, 2]
+    assert (list(images.labels), list(images.groups), images.parts) == ([0, 1], ["x", "z"], ["p", "r"])
+    whole = FileImages(tree[:1], size=2)
+    assert whole.readable() == (whole, {})
+
+
+@pytest.mark.usefixtures("later")
+def test_a_good_file_is_decoded_once(tree: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    tree[1].write_text("no image")
+    decoded: list[Path] = []
+
+    def read(path: Path, size: int, fit: str = "crop") -> torch.Tensor:
+        decoded.append(path)
+        return read_image(path, size)
+
+    monkeypatch.setattr(sets, "read_image", read)
+    for expected in (tree, [tree[1]]):
+        decoded.clear()
+        assert list(sets.unreadable(tree, 2)) == [tree[1]]
+        assert sorted(decoded) == expected
