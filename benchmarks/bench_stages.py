@@ -67,7 +67,7 @@ def bench_synthesise(what: str, size: int, batch: int, trainer: Trainer, measure
 
     def run() -> None:
         (trainer.ctx.folder / "images.npy").unlink(missing_ok=True)
-        (trainer.ctx.folder / "checkpoint.json").unlink(missing_ok=True)
+        (trainer.ctx.folder / "checkpoint-0-of-1.json").unlink(missing_ok=True)
         stage.run(trainer.ctx, images=pool, translator=translator)
 
     measure(run, images=len(pool))

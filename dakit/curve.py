@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dakit import pipeline
+from dakit import pipeline, processes
 from dakit.errors import DakitError
 from dakit.files import write_json, write_text
 from dakit.interfaces import Observer, Spec
@@ -76,7 +76,7 @@ def curve(
         DakitError: there are fewer labels than asked for, no row learns from target labels, or as for ``run``.
     """
     chosen = list(recipe.rows if rows is None else rows)
-    folder, watching = pipeline.output_folder(recipe, out), tuple(observers)
+    folder, watching = pipeline.output_folder(recipe, out), tuple(observers) if processes.first() else ()
     role = _role(recipe, chosen)
     most, _ = _available(_steps(_with(recipe, role, None, draws), chosen, folder), role)
     wanted = sorted({n for n in labels if n is not None}) + [None] * (None in labels)
@@ -100,7 +100,8 @@ def curve(
             reduced, rows=chosen, out=folder / "curve" / f"labels-{name}", observers=watching, store=folder / "store"
         )
         points.append(Point(number, mean, smaller, reduced, outcome))
-        _write(recipe, points, folder / "curve")
+        if processes.first():
+            _write(recipe, points, folder / "curve")
     return points
 
 

@@ -194,6 +194,9 @@ class Stage(Protocol):
     ``check(inputs: frozenset[str])`` with the names of the inputs that the recipe gives, and
     ``check_sizes(sizes: Mapping[str, int | None])`` with how many images each is, None where that is not
     known because an earlier stage makes them. ``makes(sizes)`` returns how many images an output will be.
+
+    Where a run has several processes (:mod:`dakit.processes`) the first one runs a stage and the others wait.
+    With ``together = True`` in the class all run it, each with a context of its own.
     """
 
     version: int
@@ -320,6 +323,8 @@ class Context:
         notes: what the user must know about the result; kept and printed.
         warnings: why the result may be worth little; kept and printed.
         facts: plain JSON values kept with the result, such as the label agreement by class.
+        shared: ``folder`` as the first of several processes has it, where all may read and each may write what is
+            its own. What the others write into their ``folder``, note or warn of is not kept.
     """
 
     folder: Path
@@ -329,6 +334,11 @@ class Context:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    shared: Path = field(default_factory=Path)
+
+    def __post_init__(self) -> None:
+        if self.shared == Path():
+            self.shared = self.folder
 
     def note(self, text: str) -> None:
         """Keep a remark with the result and show it."""

@@ -10,11 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from dakit import processes
 from dakit.comparison import Comparison, compare_rows
 from dakit.data.kept import Kept
 from dakit.data.sets import Sealed, Subset, TensorImages, Unlabelled, Withheld, fingerprint, shown
@@ -116,18 +119,30 @@ def run(
     """
     folder, fresh = output_folder(recipe, out), set(fresh)
     chosen = list(dict.fromkeys(recipe.plan(row).row for row in (recipe.rows if rows is None else rows)))
-    session = _Session(recipe, folder, tuple(observers), store)
+    session = _Session(recipe, folder, tuple(observers) if processes.first() else (), store)
     steps = session.steps(chosen, until, fold)
     for name in fresh:
         if name not in {step.stage.name for step in steps}:
             raise DakitError(f"--fresh {name}: no such stage{did_you_mean(name, {s.stage.name for s in steps})}")
     session.preflight([step for step in steps if step.stage.name in fresh or not session.has(step)])
+    _agree_on(steps)
     forget = {(step.stage.name, step.key) for step in steps if step.stage.name in fresh}
     with session.store.writing():
-        for name, key in forget:
-            session.store.discard(name, key)
-        session.prepare(chosen, steps)
+        if processes.first():
+            for name, key in forget:
+                session.store.discard(name, key)
+            session.prepare(chosen, steps)
         return _carry_out(session, chosen, steps)
+
+
+def _agree_on(steps: Sequence[Step]) -> None:
+    """Refuse to run where another process would do something else."""
+    number = float(int(digest([step.key for step in steps])[:10], 16))
+    if processes.mean([number]) != [number]:
+        raise DakitError(
+            "the processes of this run do not see the same recipe, data and dakit; expected the same command with "
+            "the same files, and the same versions, on every machine"
+        )
 
 
 def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) -> Outcome:
@@ -140,7 +155,7 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
     rounds: dict[str, list[Round]] = {row: [] for row in chosen}
     for step in steps:
         first = step.key not in done  # a result that rows and folds share is made, and its notes are told, once
-        if first and not session.has(step):
+        if first and processes.agree(processes.first() and not session.has(step))[0]:
             session.make(step, f"{len(done) + 1}/{total}")
             made += 1
         done[step.key] = None
@@ -168,6 +183,8 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
         opened=session.openings(),
         needed=len({step.key for step in steps if step.stage.spec.name == "evaluate"}),
     )
+    if not processes.first():
+        return outcome
     if summaries:
         _write_results(recipe, outcome, steps, session)
     problem = session.write_page(chosen)
@@ -485,6 +502,7 @@ class _Session:
                 "versions": _versions(),
                 "git": _git_revision(),
                 "machine": {"python": sys.version, "platform": platform.platform(), "cpus": os.cpu_count()},
+                "processes": processes.count(),
             },
         )
         index = {"rows": {row: self._row(row) for row in rows}, "steps": [self._entry(step) for step in steps]}
@@ -530,18 +548,28 @@ class _Session:
         """Run one stage; ``place`` is its number among all, for people."""
         from dakit.training import derive_seed, seed_everything
 
+        place_of = (step.stage.name, step.key)
         seed = derive_seed(step.seed, step.stage.name)
         started = time.monotonic()
 
         def work(folder: Path) -> tuple[Any, dict[str, Any]]:
-            ctx = Context(folder, seed, self.recipe.engine, self.observers)
+            processes.wait()  # until the first has the shared folder ready
+            ctx = Context(folder, seed, self.recipe.engine, self.observers, shared=self.store.part(*place_of))
             seed_everything(seed)
             given = {name: get() for name, get in step.inputs.items()}
             outputs = step.stage.spec.build().run(ctx, **given)
             return outputs, {"notes": ctx.notes, "warnings": ctx.warnings, "facts": ctx.facts}
 
+        together = getattr(step.stage.spec.factory, "together", False)
+        (works,) = processes.agree(processes.first() and not self.store.marked(*place_of))
         try:
-            self.store.make(step.stage.name, step.key, step.made_of, step.inputs, work)
+            if processes.first():
+                with nullcontext() if together else processes.alone():
+                    self.store.make(*place_of, step.made_of, step.inputs, work)
+            elif works and together:
+                with TemporaryDirectory() as own:
+                    work(Path(own))
+            processes.wait()
         except DakitError as error:
             raise DakitError(f"{_where(step)}: {error}") from error
         for observer in self.observers:

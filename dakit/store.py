@@ -30,6 +30,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from dakit import processes
 from dakit.data.sets import Subset, TensorImages
 from dakit.errors import DakitError
 from dakit.files import to_disk, write_json
@@ -112,6 +113,10 @@ class Store:
         """Whether it is complete."""
         return (self.folder(stage, key) / MARKER).is_file()
 
+    def marked(self, stage: str, key: str) -> bool:
+        """Whether all of it is there, but it was stopped between its marker and its place."""
+        return (self.part(stage, key) / MARKER).is_file()
+
     def discard(self, stage: str, key: str) -> None:
         """Forget a result, complete or under way."""
         for folder in (self.folder(stage, key), self.part(stage, key)):
@@ -136,7 +141,8 @@ class Store:
             raise DakitError(f"--out {self.root.parent}: cannot be written: {error.strerror}") from error
         with lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if processes.first():  # the others of the same run write their own files only
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 lock.seek(0)
                 raise DakitError(
@@ -144,9 +150,10 @@ class Store:
                     "wait for it, stop it, or choose another folder"
                 ) from None
             try:
-                lock.truncate(0)
-                lock.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
-                lock.flush()
+                if processes.first():
+                    lock.truncate(0)
+                    lock.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
+                    lock.flush()
                 yield
             except (OSError, SafetensorError) as error:
                 where = getattr(error, "filename", None) or self.root
@@ -179,7 +186,7 @@ class Store:
         """
         part, folder = self.part(stage, key), self.folder(stage, key)
         part.mkdir(parents=True, exist_ok=True)
-        if not (part / MARKER).is_file():  # else it was stopped between its marker and its place
+        if not self.marked(stage, key):
             for leftover in part.glob(".*.part"):
                 leftover.unlink()  # of a write that was cut off
             write_json(part / "key.json", dict(recipe))

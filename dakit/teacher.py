@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dakit import processes
 from dakit.data.augment import Augmentation
 from dakit.data.batches import in_order
 from dakit.files import write_json
@@ -100,10 +101,10 @@ class Teacher:
         return [said.logits, said.features, *said.maps]
 
     def _look(self, images: ImageSet, shapes: list[tuple[int, ...]]) -> None:
-        folder = self.trainer.ctx.folder
+        folder = self.trainer.ctx.shared
         finished = folder / "teacher.json"
         paths = [folder / f"teacher-{i}.npy" for i in range(len(shapes))]
-        if not finished.is_file():
+        if processes.first() and not finished.is_file():
             arrays = [_created(path, shape) for path, shape in zip(paths, shapes, strict=True)]
             title = f"the teacher looks once at {len(images)} images"
             for observer in self.trainer.ctx.observers:
@@ -122,6 +123,7 @@ class Teacher:
                 if isinstance(array, np.memmap):
                     array.flush()
             write_json(finished, {"images": len(images)})
+        processes.wait()
         self._kept = [_opened(path, shape) for path, shape in zip(paths, shapes, strict=True)]
 
 

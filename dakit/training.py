@@ -2,14 +2,16 @@
 
 Everything random in step n is drawn after seeding with (seed, n), and batch n is a function of (seed, n).
 So a run that goes on from a checkpoint draws what an unbroken run would have drawn, without any saved
-random state, and ends bit-identical on the same machine.
+random state, and ends bit-identical on the same machine with the same number of processes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import random
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,11 +25,13 @@ from accelerate.state import AcceleratorState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from dakit import processes
 from dakit.errors import DakitError
 from dakit.files import write_json, written
 from dakit.interfaces import Context, Engine, Trained
-from dakit.stopping import asked_to_stop, stepping, stop_if_asked
+from dakit.stopping import Stopped, asked_to_stop, stepping, stop_if_asked
 
 History = dict[str, list[float]]
 
@@ -80,7 +84,12 @@ class Trainer:
         self.device: torch.device = self.accelerator.device
 
     def place(self, network: nn.Module, *, train: bool) -> nn.Module:
-        """Move a network to the device; one that is not trained is frozen and set to evaluation mode."""
+        """Move a network to the device, and give back what is to be called in training steps.
+
+        One that is not trained is frozen and set to evaluation mode. Where several processes train it, what is
+        given back averages the gradients of all of them after every backward pass; everything else, such as
+        saving it or looking at it, is done with ``network`` itself.
+        """
         engine = self.ctx.engine
         if engine.channels_last:
             network = network.to(memory_format=torch.channels_last)
@@ -90,7 +99,21 @@ class Trainer:
         network.train()
         if engine.compile:
             network.compile()
-        return network
+        return self.shared(network)
+
+    def shared(self, module: nn.Module) -> nn.Module:
+        """A module on the device whose gradients are averaged over all processes; the module itself where it is one.
+
+        Statistics of normalisation layers stay each process's own; those of the first are saved.
+        """
+        if processes.count() == 1 or not any(p.requires_grad for p in module.parameters()):
+            return module
+        # Not static_graph: with the discriminators frozen in every other pass it would silently stop averaging.
+        # Buffers are left alone: writing the first one's into all would change what an earlier pass still needs.
+        known = inspect.signature(DistributedDataParallel).parameters
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch < 2.14
+        with processes.meeting():
+            return DistributedDataParallel(module, **{buffers: False})  # type: ignore[arg-type]
 
     def images(self, batch: Tensor) -> Tensor:
         """uint8 ``(B, 3, H, W)`` to float32 in [-1, 1] on the device: x / 127.5 - 1."""
@@ -104,12 +127,12 @@ class Trainer:
         return self.accelerator.autocast()
 
     def backward(self, losses: Mapping[str, Tensor]) -> None:
-        """Add the gradients of the sum of ``losses``; stop before that if one is not finite.
+        """Add the gradients of the sum of ``losses``; stop before that if one is not finite, in any process.
 
         Raises:
             NonFiniteLoss: with the terms.
         """
-        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        values = _values(losses)
         if not all(np.isfinite(value) for value in values.values()):
             terms = ", ".join(f"{name} = {value:g}" for name, value in values.items())
             raise NonFiniteLoss(f"a loss is not finite ({terms})")
@@ -132,16 +155,17 @@ class Trainer:
         """Call ``step(n)`` for n = 0 ... and make every optimiser's step after ``accumulate`` of them.
 
         ``step`` computes losses, calls :meth:`backward` and returns the values to log. The learning rate
-        is constant up to ``decay_from`` of the steps and then falls linearly to zero.
+        is constant up to ``decay_from`` of the steps and then falls linearly to zero. Every process of a run calls
+        this alike; values are averaged over them, and they stop and save at the same step.
 
         Args:
             title: for progress and messages.
             steps: optimiser steps.
-            networks: saved in checkpoints.
+            networks: saved in checkpoints; themselves, not what :meth:`place` gave back.
             optimisers: stepped and saved.
             decay_from: in [0, 1]; 1 = constant.
             step: one batch; is told its number (``accumulate`` of them make an optimiser step).
-            others: what else a checkpoint must hold.
+            others: what else a checkpoint must hold, of each process.
             every: (k, f): call f(n) before step 0, after every k steps and at the end.
 
         Returns:
@@ -159,24 +183,30 @@ class Trainer:
             return 1.0 if n < start or steps == start else (steps - n) / (steps - start)
 
         schedules = {name: torch.optim.lr_scheduler.LambdaLR(o, rate) for name, o in optimisers.items()}
-        stateful: dict[str, Any] = {**networks, **(others or {})}
+        own: dict[str, Any] = dict(others or {})
+        stateful: dict[str, Any] = {**networks, **own}
         stateful |= {f"optimiser {name}": optimiser for name, optimiser in optimisers.items()}
         stateful |= {f"schedule {name}": schedule for name, schedule in schedules.items()}
         if self.accelerator.scaler is not None:
             stateful["scaler"] = self.accelerator.scaler
-        checkpoint = ctx.folder / "checkpoint.safetensors"
+        checkpoint = ctx.shared / "checkpoint.safetensors"
         history: History = {}
         log_every = max(1, steps // 200)
         window: dict[str, float] = {}  # sums since the last line of the history
         done = count = 0
-        found = checkpoint.is_file()
+        trained_by = [processes.count()]  # and by how many before each resume with another number
+        (found,) = processes.agree(checkpoint.is_file())
         if found:
             saved = load_state(checkpoint)
+            done, history, window, count = (saved[name] for name in ("done", "history", "window", "count"))
+            mine = _of_process(checkpoint, done)
+            parts = saved["parts"] | (load_state(mine) if mine.is_file() else {})
             for name, part in stateful.items():
-                part.load_state_dict(saved["parts"][name])
+                part.load_state_dict(parts[name])
             for optimiser in optimisers.values():
                 _as_laid_out(optimiser)
-            done, history, window, count = (saved[name] for name in ("done", "history", "window", "count"))
+            before = saved.get("processes", [1])  # dakit 0.1.0 knew of one
+            trained_by = before if before[-1] == processes.count() else [*before, processes.count()]
         for observer in ctx.observers:
             observer.stage_started(title, steps)
             if found:
@@ -185,19 +215,30 @@ class Trainer:
             every[1](0)
 
         def save() -> None:
-            parts = {name: part.state_dict() for name, part in stateful.items()}
-            logged = {"history": history, "window": window, "count": count}
-            save_state(checkpoint, {"parts": parts, "done": done, **logged})
+            if not processes.first():
+                save_state(_of_process(checkpoint, done), {name: part.state_dict() for name, part in own.items()})
+            processes.wait()  # the first one's file is written last, and says which of the others count
+            if processes.first():
+                parts = {name: part.state_dict() for name, part in stateful.items()}
+                logged = {"history": history, "window": window, "count": count}
+                save_state(checkpoint, {"parts": parts, "done": done, "processes": trained_by, **logged})
+            processes.wait()
+            for old in checkpoint.parent.glob(_of_process(checkpoint, "*").name):
+                if not processes.first() and old != _of_process(checkpoint, done):
+                    old.unlink()
 
-        step_done = checkpoints(engine, done, save)
+        step_done = checkpoints(engine, done, save, together=True)
         while done < steps:
             values: dict[str, float] = {}
             try:
                 for micro in range(engine.accumulate):
                     n = done * engine.accumulate + micro
-                    seed_everything(derive_seed(ctx.seed, n))
-                    for name, loss in step(n).items():
-                        values[name] = values.get(name, 0.0) + float(loss.detach()) / engine.accumulate
+                    seed = derive_seed(ctx.seed, n)
+                    seed_everything(seed if processes.first() else derive_seed(seed, processes.rank()))
+                    with processes.meeting():
+                        losses = step(n)
+                    for name, value in _values(losses).items():
+                        values[name] = values.get(name, 0.0) + value / engine.accumulate
                 if self.accelerator.scaler is None:  # it looks itself, and leaves such a step out
                     _check_gradients(networks, values)
             except NonFiniteLoss as error:
@@ -226,16 +267,36 @@ class Trainer:
                 every[1](done)
             step_done(done)
         write_json(ctx.folder / "history.json", history)
+        if trained_by != [1]:
+            ctx.facts["processes"] = trained_by
+        if len(trained_by) > 1:
+            ctx.note(
+                f"trained by {', then '.join(map(str, trained_by))} processes: the batches are the same, but not "
+                "bit for bit what one number of processes would have given"
+            )
         return history
 
 
-def checkpoints(engine: Engine, done: int, save: Callable[[], None]) -> Callable[[int], None]:
+def _values(losses: Mapping[str, Tensor]) -> dict[str, float]:
+    """Averaged over all processes."""
+    return dict(zip(losses, processes.mean([float(loss.detach()) for loss in losses.values()]), strict=True))
+
+
+def _of_process(checkpoint: Path, done: int | str) -> Path:
+    """Where a process that is not the first keeps what is its own, after so many steps."""
+    return checkpoint.with_name(f"{checkpoint.stem}-{processes.rank()}-{done}.safetensors")
+
+
+def checkpoints(
+    engine: Engine, done: int, save: Callable[[], None], *, together: bool = False
+) -> Callable[[int], None]:
     """A function to be told after every step how many are done; it saves when the engine or a signal says so.
 
     Args:
         engine: holds the intervals.
         done: steps that the last checkpoint holds.
         save: write a checkpoint of what is done now.
+        together: every process tells the same steps; what one must do, all do.
     """
     saved_at, saved_step = time.monotonic(), done
 
@@ -243,11 +304,14 @@ def checkpoints(engine: Engine, done: int, save: Callable[[], None]) -> Callable
         nonlocal saved_at, saved_step
         late = time.monotonic() - saved_at > engine.checkpoint_minutes * 60
         asked = asked_to_stop()  # once: a signal between two looks would stop without the checkpoint
+        if together:
+            asked, late = processes.agree(asked, late)
         if asked or late or done - saved_step >= engine.checkpoint_steps:
             save()
             saved_at, saved_step = time.monotonic(), done
         if asked:
             stop_if_asked()
+            raise Stopped(signal.SIGTERM)  # another process was asked
 
     return step_done
 
@@ -275,17 +339,21 @@ def accelerator(engine: Engine) -> Accelerator:
     """A fresh accelerator; two stages of one process may differ in precision.
 
     Raises:
-        DakitError: the device is not there.
+        DakitError: the device is not there, or not often enough for the processes of this machine.
     """
     if engine.device == "cuda" and not torch.cuda.is_available():
         raise DakitError('engine.device: "cuda" was asked for, but there is no CUDA device; expected auto or cpu')
     if engine.device == "mps" and not torch.backends.mps.is_available():
         raise DakitError('engine.device: "mps" was asked for, but there is no such device; expected auto or cpu')
+    if engine.device == "mps" and processes.count() > 1:
+        raise DakitError('engine.device: "mps" is one device; several processes need cuda or cpu')
     if engine.precision == "fp16" and (engine.device == "cpu" or not torch.cuda.is_available()):
         raise DakitError('engine.precision: "fp16" needs a GPU; on a CPU use fp32 or bf16')
     AcceleratorState._reset_state(reset_partial_state=True)
     precision = "no" if engine.precision == "fp32" else engine.precision
-    return Accelerator(mixed_precision=precision, cpu=engine.device == "cpu")
+    cpu = engine.device == "cpu" or (processes.count() > 1 and not torch.cuda.is_available())
+    processes.join(cuda=not cpu)
+    return Accelerator(mixed_precision=precision, cpu=cpu)
 
 
 def trained(network: nn.Module, spec: Any, classes: Sequence[str] = ()) -> Trained[Any]:

@@ -59,16 +59,19 @@ app.command("recipes")(recipes.recipes)
 
 def main() -> None:
     """Run the command line; a user's mistake ends in one message and exit code 2, a signal in 128 + its number."""
+    from dakit import processes
     from dakit.stopping import Stopped, signals
 
+    who = f"dakit, process {processes.rank()} of {processes.count()}" if processes.count() > 1 else "dakit"
     try:
         with signals():
             app()
     except DakitError as error:
-        typer.echo(f"dakit: {error}", err=True)
+        typer.echo(f"{who}: {error}", err=True)
         raise SystemExit(2) from None
     except Stopped as stopped:
-        typer.echo(f"dakit: stopped by {stopped}; to go on: {_again(sys.argv[1:])}", err=True)
+        again = _again(sys.argv[1:]) if processes.count() == 1 else "the same command, without --fresh"
+        typer.echo(f"{who}: stopped by {stopped}; to go on: {again}", err=True)
         raise SystemExit(128 + stopped.number) from None
 
 

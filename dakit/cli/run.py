@@ -40,7 +40,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a recipe: every stage that is not there yet, then the table."""
-    from dakit import pipeline
+    from dakit import pipeline, processes
     from dakit.progress import TerminalProgress
 
     loaded = load(recipe, profile, set_, plugin)
@@ -58,6 +58,9 @@ def run(
         )
     finally:
         progress.close()
+    processes.leave()
+    if not processes.first():
+        return
     if as_json:
         typer.echo(json.dumps(pipeline.results_json(loaded, outcome), indent=1))
         return

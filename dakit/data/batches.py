@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dakit import processes
 from dakit.errors import DakitError
 from dakit.interfaces import ImageSet
 
@@ -25,7 +26,8 @@ class Batch(NamedTuple):
 
 
 def too_few(batch_size: int, parts: Mapping[str, tuple[int, int | None]]) -> list[str]:
-    """What is wrong where a batch holds more images of a set than there are; a batch is never made smaller.
+    """What is wrong where a batch holds more images of a set than there are, or a number that the processes cannot
+    share equally; a batch is never made smaller.
 
     Args:
         batch_size: as the recipe says.
@@ -34,22 +36,31 @@ def too_few(batch_size: int, parts: Mapping[str, tuple[int, int | None]]) -> lis
     >>> too_few(32, {"train": (16, 10), "extra": (16, None)})
     ['batch_size: 32 takes 16 images of train a step, but there are 10; at most 20 fits']
     """
+    shared = processes.count()
     return [
         f"batch_size: {batch_size} takes {need} images of {name} a step, but there are {have}; "
         f"at most {have * batch_size // need} fits"
         for name, (need, have) in parts.items()
         if have is not None and have < need
+    ] + [
+        f"batch_size: {batch_size} takes {need} images of {name} a step, but {shared} processes share them equally; "
+        f"expected a multiple of {shared}"
+        for name, (need, _) in parts.items()
+        if need % shared
     ]
 
 
 class Batches:
     """Endless shuffled batches: every image once per epoch, in an order drawn from (seed, epoch).
 
+    Of several processes each is given its own part of every batch, see :mod:`dakit.processes`; all parts together
+    are the batch that one process would be given.
+
     The next batch is read by threads while the current one is used.
 
     Args:
         images: at least ``size`` of them.
-        size: images per batch.
+        size: images per batch, of all processes together.
         seed: of the order.
         balanced: draw every class equally often instead, each class in its own shuffled order.
 
@@ -90,7 +101,7 @@ class Batches:
         return batch
 
     def indices(self, n: int) -> list[int]:
-        """Which images batch n holds."""
+        """Which images batch n holds, for all processes."""
         positions = range(n * self.size, (n + 1) * self.size)
         ways = len(self._members)
         return [self._at(p % ways, p // ways) for p in positions]
@@ -104,7 +115,7 @@ class Batches:
         return np.random.default_rng((self.seed, which, epoch)).permutation(len(self._members[which]))
 
     def _make(self, n: int) -> Batch:
-        return self._reader.read(self.indices(n))
+        return self._reader.read(processes.part(self.indices(n)))
 
 
 class Reader:
@@ -140,8 +151,9 @@ class Reader:
         return Batch(stacked, self._labels[chosen], chosen)
 
 
-def in_order(images: ImageSet, size: int, start: int = 0) -> Iterator[Batch]:
-    """Every image once, from ``start`` on, in batches of at most ``size``."""
+def in_order(images: ImageSet, size: int, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    """Every image once, from ``start`` to before ``stop``, in batches of at most ``size``."""
     reader = Reader(images)
-    for first in range(start, len(images), size):
-        yield reader.read(range(first, min(first + size, len(images))))
+    end = len(images) if stop is None else stop
+    for first in range(start, end, size):
+        yield reader.read(range(first, min(first + size, end)))

@@ -76,6 +76,7 @@ class TrainClassifier:
     """
 
     version: ClassVar[int] = 2
+    together: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -167,21 +168,24 @@ class TrainClassifier:
         sizes = {"train": len(train)} | ({} if extra is None else {"extra": len(extra)})
         for text in self._too_few(sizes):
             raise DakitError(text)
-        student: nn.Module = self.classifier.build(len(train.classes))
+        network: nn.Module = self.classifier.build(len(train.classes))
         if init is not None:
             if init.spec != self.classifier or init.classes != train.classes:
                 raise DakitError(
                     f"init is {init.spec.name} {dict(init.spec.params)} for {init.classes}, but the classifier is "
                     f"{self.classifier.name} {dict(self.classifier.params)} for {train.classes}"
                 )
-            student.load_state_dict(dict(init.state))
+            network.load_state_dict(dict(init.state))
         trainer = Trainer(ctx)
-        student = trainer.place(student, train=True)
-        learned = self._learned(student)
+        learned = self._learned(network)
+        student = trainer.place(network, train=True)
+        if self.update == "head":
+            network.eval()
         loss = None if self.transfer is None else self.transfer.build()
         if isinstance(loss, nn.Module):
             loss = loss.to(trainer.device)
             learned = [*learned, *loss.parameters()]
+        compare = trainer.shared(loss) if isinstance(loss, nn.Module) else loss
         augment = Augmentation(self.augment).to(trainer.device)
         draw = self._draw(ctx, train, extra)
         guide = None
@@ -198,16 +202,16 @@ class TrainClassifier:
             with trainer.autocast():
                 said: Prediction = student(x)
                 losses = {"cross-entropy": F.cross_entropy(said.logits.float(), y)}
-                if guide is not None and loss is not None:
-                    losses["transfer"] = loss(guide(x, drawn.indices, augment.flipped), said)
+                if guide is not None and compare is not None:
+                    losses["transfer"] = compare(guide(x, drawn.indices, augment.flipped), said)
             trainer.backward(losses)
             right = (said.logits.detach().argmax(1) == y).float().mean()
             return {**losses, "accuracy": right}
 
         kind = torch.optim.AdamW if self.weight_decay else torch.optim.Adam
         optimiser = kind(learned, lr=self.lr, betas=(self.beta1, 0.999), weight_decay=self.weight_decay)
-        networks = {"student": student} | ({"loss": loss} if isinstance(loss, nn.Module) else {})
-        best = None if kept is None else _Best(trainer, student, kept, self.batch_size)
+        networks = {"student": network} | ({"loss": loss} if isinstance(loss, nn.Module) else {})
+        best = None if kept is None else _Best(trainer, network, kept, self.batch_size)
         history = trainer.fit(
             title=f"training {self.classifier.name} on {len(train) + len(extra or ())} images",
             steps=self.steps,
@@ -219,7 +223,7 @@ class TrainClassifier:
             every=None if best is None else (max(1, self.steps // 10), best.look),
         )
         if best is not None:
-            student.load_state_dict(best.weights)
+            network.load_state_dict(best.weights)
             ctx.facts["chosen"] = {"images": len(best.images), "steps": best.steps, **best.facts}
         if guide is not None:
             guide.forget()
@@ -230,7 +234,7 @@ class TrainClassifier:
             "last_loss": history["cross-entropy"][-1],
             "last_accuracy": history["accuracy"][-1],
         }
-        return TrainedClassifier(trained(student, self.classifier, train.classes))
+        return TrainedClassifier(trained(network, self.classifier, train.classes))
 
     def _keep_attention(self, trainer: Trainer, train: ImageSet, teacher: nn.Module, student: nn.Module) -> None:
         """Write ``attention.npz``: a few images, where the teacher looks on them, and where the student does."""
@@ -244,13 +248,14 @@ class TrainClassifier:
             title = "\n".join(train.classes[train.labels[i]] for i in chosen)
             save_strips(trainer.ctx.folder / "attention.npz", [(title, thumbnails(faces))], **looks)
 
-    def _learned(self, student: nn.Module) -> list[nn.Parameter]:
+    def _learned(self, network: nn.Module) -> list[nn.Parameter]:
+        """What the optimiser changes; the rest is frozen."""
         if self.update == "all":
-            return list(student.parameters())
-        head = getattr(student, "head", None)
+            return list(network.parameters())
+        head = getattr(network, "head", None)
         if not isinstance(head, nn.Module):
             raise DakitError(f'update: "head" needs a classifier with a `head`; {self.classifier.name} has none')
-        student.requires_grad_(False).eval()
+        network.requires_grad_(False)
         head.requires_grad_(True)
         return list(head.parameters())
 

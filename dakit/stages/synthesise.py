@@ -10,10 +10,11 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 
+from dakit import processes
 from dakit.data.batches import in_order
 from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
-from dakit.files import to_disk, write_json
+from dakit.files import to_disk, write_json, written
 from dakit.health import lost_classes
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Prediction, Trained, Translator
 from dakit.stages.translator import to_uint8
@@ -40,6 +41,7 @@ class Synthesise:
     """
 
     version: ClassVar[int] = 1
+    together: ClassVar[bool] = True
 
     def __init__(self, *, batch_size: Positive = 32) -> None:
         self.batch_size = batch_size
@@ -58,6 +60,9 @@ class Synthesise:
     ) -> Synthesised:
         """Write the translated images as one memory-mapped array; goes on where it was stopped.
 
+        Of several processes each translates its own part of the set. With another number of processes than when it
+        was stopped it begins anew.
+
         Raises:
             DakitError: there is a judge, and it knows other classes than the images have, or none has a label.
         """
@@ -68,20 +73,29 @@ class Synthesise:
         trainer = Trainer(ctx)
         G = trainer.place(translator.build(), train=False)
         critic = None if judge is None else trainer.place(judge.build(), train=False)
-        path, progress = ctx.folder / "images.npy", ctx.folder / "checkpoint.json"
-        done, read_as = 0, []
+        path = ctx.shared / "images.npy"
+        shared = processes.count()
+        logs = [ctx.shared / f"checkpoint-{rank}-of-{shared}.json" for rank in range(shared)]
+        progress = logs[processes.rank()]
+        start, stop = (len(images) * (processes.rank() + side) // shared for side in (0, 1))
+        done, read_as = start, []
         content = hashlib.sha256()
+        if processes.first():
+            for other in set(ctx.shared.glob("checkpoint-*-of-*.json")) - set(logs):
+                other.unlink()  # of another number of processes
+            if not path.is_file():
+                with written(path) as part:
+                    np.lib.format.open_memmap(part, "w+", dtype=np.uint8, shape=(len(images), *images[0].image.shape))
+        processes.wait()
+        array = np.load(path, mmap_mode="r")
         if progress.is_file():
             saved = json.loads(progress.read_text(encoding="utf-8"))
             done, read_as = saved["done"], saved["read_as"]
-            array = np.load(path, mmap_mode="r")
-            content.update(array[:done])
+            content.update(array[start:done])
             if content.hexdigest() != saved["sha256"]:
                 raise altered(path)
-        else:
-            array = np.lib.format.open_memmap(path, "w+", dtype=np.uint8, shape=(len(images), *images[0].image.shape))
         for observer in ctx.observers:
-            observer.stage_started(f"translating {len(images)} images", len(images))
+            observer.stage_started(f"translating {stop - start} images", stop - start)
 
         def save() -> None:
             file.flush()
@@ -92,7 +106,7 @@ class Synthesise:
         with stepping(), open(path, "r+b") as file:
             step_done = checkpoints(ctx.engine, 0, save)
             file.seek(array.offset + array[:done].nbytes)
-            for number, batch in enumerate(in_order(images, self.batch_size, done), 1):
+            for number, batch in enumerate(in_order(images, self.batch_size, done, stop), 1):
                 with torch.no_grad(), trainer.autocast():
                     made = to_uint8(G(trainer.images(batch.images)))
                     if critic is not None:
@@ -105,8 +119,11 @@ class Synthesise:
                 for observer in ctx.observers:
                     observer.step(done, {})
                 step_done(number)
+            save()
+        processes.wait()
         if critic is not None:
-            self._tell_agreement(ctx, images, read_as)
+            parts = [json.loads(log.read_text(encoding="utf-8"))["read_as"] for log in logs]
+            self._tell_agreement(ctx, images, [said for part in parts for said in part])
         mapped = np.load(path, mmap_mode="r")
         return Synthesised(TensorImages(mapped, images.labels, images.groups, images.classes))
 

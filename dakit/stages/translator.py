@@ -95,6 +95,7 @@ class TrainTranslator:
     """
 
     version: ClassVar[int] = 2
+    together: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -192,6 +193,7 @@ class TrainTranslator:
         transfer = None if self.transfer is None else self.transfer.build()
         if isinstance(transfer, nn.Module):
             transfer = transfer.to(trainer.device)
+        compare = trainer.shared(transfer) if isinstance(transfer, nn.Module) else transfer
         augment = Augmentation(self.augment).to(trainer.device)
         f_S = None if teacher is None else trainer.place(teacher.build(), train=False)
         taught = None
@@ -214,14 +216,14 @@ class TrainTranslator:
                 view: Prediction = f_S(fake_w) if taught is None else taught(x_s, drawn.indices, flipped)
                 return view
 
-            return self.step(trainer, nets, pools, x_s, y_s, x_w, None if f_S is None else teach, transfer)
+            return self.step(trainer, nets, pools, x_s, y_s, x_w, None if f_S is None else teach, compare)
 
-        follow = _Followed(source, self.samples, trainer, nets["G_SW"])
+        follow = _Followed(source, self.samples, trainer, made["G_SW"])
         history = trainer.fit(
             title=f"training translators on {len(source)} + {len(target)} images",
             steps=self.steps,
-            networks=nets | ({"transfer": transfer} if isinstance(transfer, nn.Module) else {}),
-            optimisers=self.optimisers(nets, transfer),
+            networks=made | ({"transfer": transfer} if isinstance(transfer, nn.Module) else {}),
+            optimisers=self.optimisers(made, transfer),
             decay_from=self.decay_from,
             step=step,
             others={"pool W": pools["W"], "pool S": pools["S"], "samples": follow},
@@ -234,11 +236,11 @@ class TrainTranslator:
         for text in lost_game(history, self.objective) if self.adversarial_weight else ():
             ctx.warn(text)
         return TrainedTranslator(
-            trained(nets["G_SW"], self.generator),
-            trained(nets["G_WS"], self.generator),
-            trained(nets["D_W"], self.discriminator),
-            trained(nets["D_S"], self.discriminator),
-            None if self.classifier is None else trained(nets["f_W"], self.classifier, source.classes),
+            trained(made["G_SW"], self.generator),
+            trained(made["G_WS"], self.generator),
+            trained(made["D_W"], self.discriminator),
+            trained(made["D_S"], self.discriminator),
+            None if self.classifier is None else trained(made["f_W"], self.classifier, source.classes),
         )
 
     def optimisers(

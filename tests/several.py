@@ -1,0 +1,184 @@
+"""Stages in two processes, for ``test_processes.py``: python several.py FOLDER CASE ...
+
+Everything is imported once, and each process is a forked child that meets the other as those of torchrun do. The
+cases run one after the other, each in FOLDER/CASE, and each process writes what came out into ``said-RANK.json``
+and the weights into ``weights-RANK.safetensors``. Prints how each process ended.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import tiny
+from dakit import processes
+from dakit.errors import DakitError
+from dakit.interfaces import Context, Engine, Trained
+from dakit.stages.classifier import TrainClassifier
+from dakit.stages.synthesise import Synthesise
+from dakit.stages.translator import TrainTranslator
+from dakit.stopping import Stopped, signals
+from dakit.training import Trainer
+
+PLAIN, NORM = tiny.spec(tiny.Classifier), tiny.spec(tiny.Classifier, norm=True)
+SOURCE, OTHER = tiny.images([0, 1, 2] * 4, seed=1), tiny.images([2, 1, 0] * 4, seed=2)
+Weights = Mapping[str, Tensor]
+
+
+class At(tiny.Unplug):
+    """An observer that does something in one of the steps."""
+
+    def __init__(self, at: int, do: Any) -> None:
+        super().__init__(at)
+        self.do = do
+
+    def step(self, done: int, losses: Mapping[str, float]) -> None:
+        if done == self.at:
+            self.do()
+
+
+def context(folder: Path, *observers: Any, every: int = 1) -> Context:
+    """The first process works in ``folder`` itself, another in a folder of its own."""
+    own = folder if processes.first() else folder / "second"
+    own.mkdir(parents=True, exist_ok=True)
+    return Context(own, 3, Engine(device="cpu", checkpoint_steps=every), observers, shared=folder)
+
+
+def classifier(folder: Path) -> Weights:
+    """A step of f_T: two sets, a teacher, and a transfer loss that learns."""
+    stage = TrainClassifier(classifier=PLAIN, steps=1, batch_size=8, extra_share=0.25, transfer=tiny.spec(tiny.Adapted))
+    teacher, start = (tiny.fresh(PLAIN, seed, tiny.CLASSES) for seed in (5, 6))
+    return stage.run(context(folder), train=SOURCE, extra=OTHER, teacher=teacher, init=start).model.state
+
+
+def head(folder: Path) -> Weights:
+    """A linear probe: most of the network is frozen."""
+    stage = TrainClassifier(classifier=NORM, steps=3, batch_size=4, update="head", choose="validation")
+    start = tiny.fresh(NORM, 6, tiny.CLASSES)
+    return stage.run(context(folder, every=2), train=SOURCE, init=start).model.state
+
+
+def translator(folder: Path, *observers: Any, every: int = 1, **settings: Any) -> Weights:
+    """A step of stage II with every loss, and nothing left to chance."""
+    usual = {"steps": 1, "batch_size": 8, "pool": 0, "objective": "least_squares", "identity_weight": 0.5}
+    stage = TrainTranslator(
+        generator=tiny.spec(tiny.Generator), discriminator=tiny.spec(tiny.Critic),
+        transfer=tiny.spec(tiny.Lopsided), **{"classifier": PLAIN, **usual, **settings},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    ctx = context(folder, *observers, every=every)
+    made = stage.run(ctx, source=SOURCE, target=OTHER, teacher=tiny.fresh(PLAIN, 5, tiny.CLASSES))
+    (folder / "notes.json").write_text(json.dumps(ctx.notes))
+    networks = {name: one for name, one in made._asdict().items() if isinstance(one, Trained)}
+    return {f"{name}.{key}": value for name, one in networks.items() for key, value in one.state.items()}
+
+
+# All that each process has for itself: flips, image pools, statistics of normalisation.
+CHANCE: dict[str, Any] = {"steps": 6, "every": 2, "pool": 3, "augment": {"flip": 0.5}, "classifier": NORM}
+
+
+def chance(folder: Path) -> Weights:
+    """Six steps."""
+    return translator(folder, **CHANCE)
+
+
+def resumed(folder: Path) -> Weights:
+    """The same, left in the fifth step and gone on from the checkpoint of the fourth."""
+    try:
+        return translator(folder, tiny.Unplug(5), **CHANCE)
+    except tiny.Interruption:
+        return translator(folder, **CHANCE)
+
+
+def synthesise(folder: Path) -> Weights:
+    """Twelve images; both processes are left in the midst of their part, and go on."""
+    given = {"translator": tiny.fresh(tiny.spec(tiny.Generator), 4), "judge": tiny.fresh(PLAIN, 5, tiny.CLASSES)}
+    start = 6 * processes.rank()
+    try:
+        Synthesise(batch_size=2).run(context(folder, tiny.Unplug(start + 4)), images=SOURCE, **given)
+    except tiny.Interruption:
+        ctx = context(folder)
+        images = Synthesise(batch_size=2).run(ctx, images=SOURCE, **given).images
+        (ctx.folder / "facts.json").write_text(json.dumps(ctx.facts))
+        return {"images": torch.stack([images[i].image for i in range(len(images))])}
+    raise AssertionError("was not interrupted")
+
+
+def asked(folder: Path) -> Weights:
+    """The second process has a signal in its third step."""
+    stop = [At(3, lambda: os.kill(os.getpid(), signal.SIGTERM))] if processes.rank() == 1 else []
+    with signals():
+        return translator(folder, *stop, steps=6, every=1000)
+
+
+def poisoned(folder: Path) -> Weights:
+    """The second process has a loss that is not a number, and the first has not."""
+    trainer = Trainer(context(folder))
+    network = nn.Linear(1, 1)
+    called = trainer.place(network, train=True)
+
+    def step(n: int) -> Mapping[str, Tensor]:
+        loss = called(torch.ones(2, 1)).square().mean()
+        losses = {"square": loss * math.nan if processes.rank() == n == 1 else loss}
+        trainer.backward(losses)
+        return losses
+
+    adam = torch.optim.Adam(network.parameters())
+    trainer.fit(title="t", steps=4, networks={"n": network}, optimisers={"o": adam}, decay_from=1, step=step)
+    return network.state_dict()
+
+
+def dead(folder: Path) -> Weights:
+    """The second process is killed in its third step; comes last, as nobody is left to meet."""
+    stop = [At(3, lambda: os.kill(os.getpid(), signal.SIGKILL))] if processes.rank() == 1 else []
+    return translator(folder, *stop, steps=4)
+
+
+def child(folder: Path, cases: list[str], rank: int, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for case in cases:
+        place = folder / case
+        place.mkdir(exist_ok=True)
+        said = ""
+        try:
+            save_file(dict(globals()[case](place)), place / f"weights-{rank}.safetensors")
+        except (DakitError, Stopped) as error:
+            said = f"{type(error).__name__}: {error}"
+        (place / f"said-{rank}.json").write_text(json.dumps(said))
+
+
+def main(folder: Path, cases: list[str]) -> None:
+    torch.set_num_threads(1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(2):
+        children.append(os.fork())
+        if children[-1] == 0:
+            try:
+                child(folder, cases, rank, port)
+                os._exit(0)
+            finally:
+                import traceback
+
+                traceback.print_exc()
+                os._exit(1)
+    ends = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    sys.stdout.write(json.dumps(ends))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), sys.argv[2:])
