@@ -107,7 +107,7 @@ def examine(recipe: Recipe, observers: Iterable[Observer] = ()) -> list[Finding]
     total = sum(len(one.images) for one in opened)
     done = 0
     for observer in observers:
-        observer.stage_started(f"looking at {total} images", total)
+        observer.work_started(f"looking at {total} images", total)
     for one in opened:
         looks.append(looks_of(one))
         found += _odd(one, looks[-1])

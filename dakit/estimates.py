@@ -20,7 +20,7 @@ from dakit import pipeline
 from dakit.data.sets import Sealed, Subset, Unlabelled, Withheld
 from dakit.doctor import images_of
 from dakit.errors import DakitError
-from dakit.interfaces import Context
+from dakit.interfaces import Context, Observer
 from dakit.recipe import DataPlan, Recipe, stage_outputs
 
 _STEPS = 4
@@ -46,18 +46,14 @@ class Estimate:
     problem: str = ""
 
 
-class _Clock:
+class _Clock(Observer):
     """An observer that remembers when each step was done."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def stage_started(self, title: str, steps: int | None) -> None: ...
     def step(self, done: int, losses: Mapping[str, float]) -> None:
         self.times.append(time.perf_counter())
-
-    def message(self, text: str) -> None: ...
-    def stage_finished(self, title: str, seconds: float) -> None: ...
 
 
 def estimate(recipe: Recipe, *, rows: list[str] | None = None, out: str | Path | None = None) -> list[Estimate]:

@@ -210,7 +210,7 @@ def crop_faces(
     todo = [name for name in files if name not in rows]
     observers = list(observers)
     for observer in observers:
-        observer.stage_started("looking for faces", len(files))
+        observer.work_started("looking for faces", len(files))
     detector = load_detector(weights, cropping.score, torch.device(device)) if set(todo) - set(boxes) else None
     one = partial(_one, files=files, names=names, target=target, cropping=cropping, detector=detector, boxes=boxes)
     threads = torch.get_num_threads()

@@ -48,5 +48,10 @@ def dakit_selectors() -> Factories:  # type: ignore[empty-body]
 
 
 @hookspec
+def dakit_observers() -> Factories:  # type: ignore[empty-body]
+    """Observers of a run: ``factory(folder, *, ...) -> Observer``; ``folder`` is where its results go."""
+
+
+@hookspec
 def dakit_stages() -> Factories:  # type: ignore[empty-body]
     """Stages, the verbs of a recipe: ``factory(*, ...) -> Stage``."""

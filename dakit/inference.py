@@ -180,7 +180,7 @@ def _read(
 
     told = tuple(observers)
     for observer in told:
-        observer.stage_started(title, len(paths))
+        observer.work_started(title, len(paths))
     with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as threads:
         for first in range(0, len(paths), size):
             chunk = paths[first : first + size]

@@ -298,17 +298,72 @@ class Engine:
     checkpoint_minutes: Annotated[float, annotated_types.Gt(0)] = 10.0
 
 
-@runtime_checkable
+class StageRun(NamedTuple):
+    """One stage result that is being made.
+
+    Attributes:
+        name: of the stage in the recipe.
+        do: its verb, such as ``train_classifier``.
+        row: the first row of the table that needs it.
+        seed: of the repetition.
+        fold: of the target.
+        number: among all results of the run, from 1;
+        total: how many there are, those already in the store included.
+    """
+
+    name: str
+    do: str
+    row: str
+    seed: int
+    fold: int
+    number: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.name} (for {self.row}, seed {self.seed}, fold {self.fold})"
+
+
 class Observer(Protocol):
-    """Is told what a run does. Every method may be empty; none may change anything."""
+    """Is told what a run does, in this order; results that are already in the store are not told.
 
-    def stage_started(self, title: str, steps: int | None) -> None:
-        """``steps`` is None where a stage cannot know how long it will be."""
-        ...
+    Every method is optional: dakit calls those that are there, so an observer written today outlives new
+    events. None may change anything. One that raises is named, is told nothing more, and the run goes on.
+    Nothing should be written before ``run_started``, when the folder of results is there.
+    """
 
-    def step(self, done: int, losses: Mapping[str, float]) -> None: ...
-    def message(self, text: str) -> None: ...
-    def stage_finished(self, title: str, seconds: float) -> None: ...
+    # `return` and not `...`: a class that names this one as its base may leave any of them out.
+
+    def run_started(self, recipe: str, total: int) -> None:
+        """``recipe`` is its name, ``total`` the number of stage results it needs."""
+        return
+
+    def stage_started(self, stage: StageRun) -> None:
+        return
+
+    def work_started(self, title: str, steps: int | None) -> None:
+        """The stage counts steps from now on; ``steps`` is None where it cannot know how many."""
+        return
+
+    def step(self, done: int, losses: Mapping[str, float]) -> None:
+        """``done`` is the number of steps (of images, where none is trained on) made so far in this stage."""
+        return
+
+    def epoch(self, done: int) -> None:
+        """``done`` is how often as many images were trained on as there are."""
+        return
+
+    def message(self, text: str) -> None:
+        return
+
+    def stage_finished(self, stage: StageRun, seconds: float) -> None:
+        return
+
+    def stage_failed(self, stage: StageRun, error: BaseException) -> None:
+        return
+
+    def run_ended(self, error: BaseException | None) -> None:
+        """The results are written, or ``error`` (a signal, too) ended the run."""
+        return
 
 
 @dataclass

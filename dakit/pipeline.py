@@ -8,14 +8,13 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 from dakit import processes
 from dakit.comparison import Comparison, compare_rows
@@ -24,8 +23,9 @@ from dakit.data.sets import Sealed, Subset, TensorImages, Unlabelled, Withheld, 
 from dakit.errors import DakitError, RecipeError, did_you_mean
 from dakit.files import write_json, write_text, written
 from dakit.health import lost_to_source
-from dakit.interfaces import Context, File, Folder, ImageSet, Observer, Spec
+from dakit.interfaces import Context, File, Folder, ImageSet, Observer, Spec, StageRun
 from dakit.metrics import Round, Summary, summarise
+from dakit.observers import Observers, build
 from dakit.recipe import DataPlan, Plan, Recipe, StagePlan, load_recipe, stage_outputs
 from dakit.runs import INDEX
 from dakit.store import Result, Store, digest
@@ -99,7 +99,7 @@ def run(
     until: str | None = None,
     fold: int | None = None,
     fresh: Iterable[str] = (),
-    observers: Iterable[Observer] = (),
+    observers: Iterable[Any] = (),
     store: Path | None = None,
 ) -> Outcome:
     """Run a recipe and write its table and pictures.
@@ -111,7 +111,8 @@ def run(
         until: stop after this stage.
         fold: only this one.
         fresh: stages whose results are made anew.
-        observers: told of progress.
+        observers: told of progress, besides those that the recipe names
+            (:class:`~dakit.interfaces.Observer`; one that raises is in the warnings).
         store: where the results of stages are, for several runs to share; None = ``store`` in ``out``.
 
     Raises:
@@ -119,7 +120,10 @@ def run(
     """
     folder, fresh = output_folder(recipe, out), set(fresh)
     chosen = list(dict.fromkeys(recipe.plan(row).row for row in (recipe.rows if rows is None else rows)))
-    session = _Session(recipe, folder, tuple(observers) if processes.first() else (), store)
+    given = [(type(observer).__name__, observer) for observer in observers]
+    named = [(spec.name, build(spec, folder)) for spec in recipe.observers]
+    told = Observers([*given, *named] if processes.first() else [])
+    session = _Session(recipe, folder, told, store)
     steps = session.steps(chosen, until, fold)
     for name in fresh:
         if name not in {step.stage.name for step in steps}:
@@ -132,7 +136,8 @@ def run(
             for name, key in forget:
                 session.store.discard(name, key)
             session.prepare(chosen, steps)
-        return _carry_out(session, chosen, steps)
+        with told.of_run(recipe.name, len({step.key for step in steps})):
+            return _carry_out(session, chosen, steps)
 
 
 def _agree_on(steps: Sequence[Step]) -> None:
@@ -156,7 +161,7 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
     for step in steps:
         first = step.key not in done  # a result that rows and folds share is made, and its notes are told, once
         if first and processes.agree(processes.first() and not session.has(step))[0]:
-            session.make(step, f"{len(done) + 1}/{total}")
+            session.make(step, len(done) + 1, total)
             made += 1
         done[step.key] = None
         result = session.result(step)
@@ -178,7 +183,7 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
         reused=len(done) - made,
         folder=session.folder,
         notes=tuple(notes),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *session.told.failures),
         comparisons=compared,
         opened=session.openings(),
         needed=len({step.key for step in steps if step.stage.spec.name == "evaluate"}),
@@ -214,7 +219,7 @@ def plan(
     fold: int | None = None,
 ) -> list[tuple[Step, str]]:
     """What :func:`run` would do: every distinct stage run with "cached", "goes on", or why it must run."""
-    session = _Session(recipe, output_folder(recipe, out), ())
+    session = _Session(recipe, output_folder(recipe, out))
     seen: dict[str, tuple[Step, str]] = {}
     for step in session.steps([recipe.plan(r).row for r in (recipe.rows if rows is None else rows)], until, fold):
         if step.key in seen:
@@ -264,7 +269,7 @@ def check_data(recipe: Recipe) -> str:
     from_disk = any(_paths(data) for plan in recipe.plans.values() for data in plan.data.values())
     if not from_disk:
         return "data: none is needed from disk"
-    _Session(recipe, output_folder(recipe, None), ()).open_data(list(recipe.plans))
+    _Session(recipe, output_folder(recipe, None)).open_data(list(recipe.plans))
     return "data: found, and the class lists agree"
 
 
@@ -283,12 +288,10 @@ def output_folder(recipe: Recipe, out: str | Path | None) -> Path:
 class _Session:
     """The data and the store of one call; every set is opened once."""
 
-    def __init__(
-        self, recipe: Recipe, folder: Path, observers: tuple[Observer, ...], store: Path | None = None
-    ) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, told: Observers | None = None, store: Path | None = None) -> None:
         self.recipe = recipe
         self.folder = folder
-        self.observers = observers
+        self.told = told or Observers([])
         self.store = Store(store or folder / "store", recipe.registry)
         self._results: dict[str, Result] = {}
         self._sets: dict[str, ImageSet] = {}
@@ -544,17 +547,18 @@ class _Session:
             "repeat": step.repeat,
         }
 
-    def make(self, step: Step, place: str) -> None:
-        """Run one stage; ``place`` is its number among all, for people."""
+    def make(self, step: Step, number: int, total: int) -> None:
+        """Run one stage, which is the result ``number`` of ``total``."""
         from dakit.training import derive_seed, seed_everything
 
         place_of = (step.stage.name, step.key)
         seed = derive_seed(step.seed, step.stage.name)
-        started = time.monotonic()
+        run = StageRun(step.stage.name, step.stage.spec.name, step.row, step.seed, step.fold, number, total)
 
         def work(folder: Path) -> tuple[Any, dict[str, Any]]:
             processes.wait()  # until the first has the shared folder ready
-            ctx = Context(folder, seed, self.recipe.engine, self.observers, shared=self.store.part(*place_of))
+            told = (cast(Observer, self.told),)
+            ctx = Context(folder, seed, self.recipe.engine, told, shared=self.store.part(*place_of))
             seed_everything(seed)
             given = {name: get() for name, get in step.inputs.items()}
             outputs = step.stage.spec.build().run(ctx, **given)
@@ -563,17 +567,16 @@ class _Session:
         together = getattr(step.stage.spec.factory, "together", False)
         (works,) = processes.agree(processes.first() and not self.store.marked(*place_of))
         try:
-            if processes.first():
-                with nullcontext() if together else processes.alone():
-                    self.store.make(*place_of, step.made_of, step.inputs, work)
-            elif works and together:
-                with TemporaryDirectory() as own:
-                    work(Path(own))
-            processes.wait()
+            with self.told.of_stage(run):
+                if processes.first():
+                    with nullcontext() if together else processes.alone():
+                        self.store.make(*place_of, step.made_of, step.inputs, work)
+                elif works and together:
+                    with TemporaryDirectory() as own:
+                        work(Path(own))
+                processes.wait()
         except DakitError as error:
-            raise DakitError(f"{_where(step)}: {error}") from error
-        for observer in self.observers:
-            observer.stage_finished(f"[{place}] {_where(step)}", time.monotonic() - started)
+            raise DakitError(f"{run}: {error}") from error
 
     def write_page(self, rows: Sequence[str]) -> str | None:
         """Write ``report.html``; whatever goes wrong with it is told, and nothing else is touched."""

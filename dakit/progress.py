@@ -1,9 +1,10 @@
-"""The terminal display: one line per stage with losses, speed and an estimate of what is left."""
+"""The terminal display of every command, on standard error; recipes call it ``terminal``."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,22 +18,24 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dakit.interfaces import Observer, StageRun
 
-class TerminalProgress:
-    """An :class:`~dakit.interfaces.Observer` on a rich console; without a terminal only finished stages are told.
 
-    Args:
-        console: where to write.
+class TerminalProgress(Observer):
+    """One line per stage with steps, losses, time and an estimate of what is left, on standard error.
+
+    ``dakit run`` shows it unasked. Without a terminal only messages and finished stages are told.
     """
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, folder: Path | None = None) -> None:
+        stderr = Console(stderr=True)
+        self.console = stderr if stderr.is_terminal else Console(stderr=True, width=200)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._shown = 0.0
         self._title = ""
 
-    def stage_started(self, title: str, steps: int | None) -> None:
+    def work_started(self, title: str, steps: int | None) -> None:
         """Open the stage's line."""
         self.close()
         self._title = title
@@ -58,10 +61,16 @@ class TerminalProgress:
         """Print a remark above the bar."""
         self.console.print(f"    {escape(text)}", style="yellow" if text.startswith("warning: ") else None)
 
-    def stage_finished(self, title: str, seconds: float) -> None:
+    def stage_finished(self, stage: StageRun, seconds: float) -> None:
         """Close the line."""
         self.close()
-        self.console.print(f"{escape(title)}: {escape(self._title)}, {seconds:.1f} s")
+        done = f"[{stage.number}/{stage.total}] {stage}{self._title and ': '}{self._title}, {seconds:.1f} s"
+        self.console.print(escape(done))
+        self._title = ""
+
+    def stage_failed(self, stage: StageRun, error: BaseException) -> None:
+        """Close the line; the error itself is told by the command."""
+        self.close()
 
     def close(self) -> None:
         """Take the open line away, without a word."""

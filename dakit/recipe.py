@@ -14,7 +14,7 @@ from typing import Any, Literal
 from dakit.data.splits import Split
 from dakit.errors import DakitError, RecipeError, did_you_mean
 from dakit.files import shipped_recipes
-from dakit.interfaces import Engine, ImageSet, Spec, TestSet
+from dakit.interfaces import Engine, ImageSet, Observer, Spec, TestSet
 from dakit.plugins import find_plugins
 from dakit.registry import (
     KINDS,
@@ -31,13 +31,13 @@ from dakit.yaml_lines import read_yaml
 Key = tuple[str, ...]
 
 _ROOT: Mapping[str, Any] = {
-    "recipe": str, "title": str, "method": str, "rows": list, "seeds": list, "engine": dict, "data": dict,
-    "components": dict, "stages": dict, "pictures": list, "variants": dict, "profiles": dict, "published": dict,
-    "baseline": str,
+    "recipe": str, "title": str, "method": str, "rows": list, "seeds": list, "engine": dict, "observers": list,
+    "data": dict, "components": dict, "stages": dict, "pictures": list, "variants": dict, "profiles": dict,
+    "published": dict, "baseline": str,
 }  # fmt: skip
 _DATA_SETTINGS = ("size", "classes", "on_bad_image")  # every other key of `data` is a role
 _NAME = r"[A-Za-z_][\w-]*"
-_COMPONENTS = [kind for kind in KINDS if kind not in ("dataset", "stage")]
+_COMPONENTS = [kind for kind in KINDS if kind not in ("dataset", "observer", "stage")]
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class Recipe:
         baseline: the row that every other is compared with; None = there is no comparison.
         seeds: each is a whole repetition.
         engine: how to compute.
+        observers: what is told of a run; no result depends on them.
         plans: one per row, in the order of the table.
         published: numbers from the paper, row -> class -> percent.
         profiles: the names of all profiles.
@@ -123,6 +124,7 @@ class Recipe:
     baseline: str | None
     seeds: tuple[int, ...]
     engine: Engine
+    observers: tuple[Spec[Observer], ...]
     plans: Mapping[str, Plan]
     published: Mapping[str, Mapping[str, float]]
     profiles: tuple[str, ...]
@@ -160,6 +162,7 @@ def load_recipe(
     *,
     profile: str | None = None,
     overrides: Iterable[str] = (),
+    observe: Iterable[str] = (),
     plugins: Iterable[Path] = (),
     registry: Registry | None = None,
 ) -> Recipe:
@@ -169,6 +172,7 @@ def load_recipe(
         source: a path, or the name of a shipped recipe.
         profile: a set of overrides that the recipe names.
         overrides: ``"stage.parameter=value"``, the value in YAML; laid over profile and variants.
+        observe: further observers: a name, or ``"{use: name, parameter: value}"``.
         plugins: Python files with further plugins.
         registry: to look names up in, instead of finding the plugins anew.
 
@@ -188,7 +192,7 @@ def load_recipe(
     except OSError as error:
         raise DakitError(f"{path}: cannot be read: {error.strerror}") from error
     data, where = read_yaml(text, str(path))
-    return _Checker(data, where, path, registry or Registry(find_plugins(plugins))).check(profile, overrides)
+    return _Checker(data, where, path, registry or Registry(find_plugins(plugins))).check(profile, overrides, observe)
 
 
 class _Checker:
@@ -210,7 +214,7 @@ class _Checker:
             raise RecipeError(self.problems)
 
     # ------------------------------------------------------------------------------ the document
-    def check(self, profile: str | None, overrides: Iterable[str]) -> Recipe:
+    def check(self, profile: str | None, overrides: Iterable[str], observe: Iterable[str]) -> Recipe:
         if not isinstance(self.data, dict):
             raise RecipeError([f"{self.path}: a recipe is a mapping with {', '.join(_ROOT)}"])
         for key in ("recipe", "method", "data", "stages"):
@@ -263,6 +267,7 @@ class _Checker:
         if not seeds or not all(type(s) is int and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
             self.problem(("seeds",), f"must be a list of different whole numbers from 0 on, not {seeds!r}")
         engine = self.checked(Engine, 0, "engine", self.data.get("engine", {}), ("engine",))
+        observers = self.observers(observe)
         self.stop_on_problems()
         in_order = [*rows, *(row for row in plans if row not in rows)]
         return Recipe(
@@ -274,6 +279,7 @@ class _Checker:
             baseline=baseline,
             seeds=tuple(seeds),
             engine=Engine(**engine),
+            observers=observers,
             plans={row: plans[row] for row in in_order},
             published=published,
             profiles=tuple(profiles),
@@ -452,6 +458,16 @@ class _Checker:
         except DakitError as error:
             self.problem((*key, "use" if kind != "stage" else "do"), str(error))
         return None
+
+    def observers(self, observe: Iterable[str]) -> tuple[Spec[Observer], ...]:
+        """Those of the recipe, then those of the command line."""
+        listed = self.data.setdefault("observers", [])
+        for text in observe:
+            self.where["observers", str(len(listed))] = origin = f"--observe {text}"
+            listed.append(read_yaml(text, origin)[0])
+        named = [{"use": given} if isinstance(given, str) else given for given in listed]
+        specs = [self.component(given, ("observers", str(n)), "observer") for n, given in enumerate(named)]
+        return tuple(spec for spec in specs if spec is not None)
 
     def checked(self, factory: Any, given: int, what: str, params: Mapping[str, Any], key: Key) -> dict[str, Any]:
         try:

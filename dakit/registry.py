@@ -41,6 +41,7 @@ KINDS: Mapping[str, Kind] = {
     "classifier": Kind("dakit_classifiers", 1, interfaces.Classifier),
     "transfer_loss": Kind("dakit_transfer_losses", 0, interfaces.TransferLoss),
     "selector": Kind("dakit_selectors", 0, interfaces.Selector),
+    "observer": Kind("dakit_observers", 1, interfaces.Observer),
     "stage": Kind("dakit_stages", 0, interfaces.Stage),
 }
 

@@ -108,7 +108,7 @@ class Teacher:
             arrays = [_created(path, shape) for path, shape in zip(paths, shapes, strict=True)]
             title = f"the teacher looks once at {len(images)} images"
             for observer in self.trainer.ctx.observers:
-                observer.stage_started(title, math.ceil(len(images) / self.batch_size))
+                observer.work_started(title, math.ceil(len(images) / self.batch_size))
             done = 0
             for number, batch in enumerate(in_order(images, self.batch_size)):
                 x = self.trainer.images(batch.images)

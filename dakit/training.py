@@ -151,6 +151,7 @@ class Trainer:
         step: Callable[[int], Mapping[str, Tensor]],
         others: Mapping[str, Stateful] | None = None,
         every: tuple[int, Callable[[int], None]] | None = None,
+        epoch: tuple[int, int] = (1, 0),
     ) -> History:
         """Call ``step(n)`` for n = 0 ... and make every optimiser's step after ``accumulate`` of them.
 
@@ -167,6 +168,7 @@ class Trainer:
             step: one batch; is told its number (``accumulate`` of them make an optimiser step).
             others: what else a checkpoint must hold, of each process.
             every: (k, f): call f(n) before step 0, after every k steps and at the end.
+            epoch: (images, images per batch), for observers; as it is, none is told.
 
         Returns:
             Every logged value, averaged over about ``steps`` / 200 steps each, and "step".
@@ -208,7 +210,7 @@ class Trainer:
             before = saved.get("processes", [1])  # dakit 0.1.0 knew of one
             trained_by = before if before[-1] == processes.count() else [*before, processes.count()]
         for observer in ctx.observers:
-            observer.stage_started(title, steps)
+            observer.work_started(title, steps)
             if found:
                 observer.message(f"going on from step {done} of {steps}")
         if every is not None and not found:
@@ -261,8 +263,11 @@ class Trainer:
                 for name, total in window.items():
                     history.setdefault(name, []).append(total / count)
                 window, count = {}, 0
+            passed, passes = (n * engine.accumulate * epoch[1] // epoch[0] for n in (done - 1, done))
             for observer in ctx.observers:
                 observer.step(done, values)
+                if passes > passed:
+                    observer.epoch(passes)
             if every is not None and (done % every[0] == 0 or done == steps):
                 every[1](done)
             step_done(done)

@@ -86,14 +86,8 @@ class Life:
 
         return halves
 
-    def stage_started(self, title: str, steps: int | None) -> None: ...
-
     def step(self, done: int, losses: Mapping[str, float]) -> None:
         self.event("step")
-
-    def message(self, text: str) -> None: ...
-
-    def stage_finished(self, title: str, seconds: float) -> None: ...
 
 
 def child(recipe: Recipe, out: Path, *, die_at: int | None = None, die_after: float | None = None) -> tuple[int, str]:

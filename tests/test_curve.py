@@ -10,6 +10,7 @@ import toys as toy_module
 from dakit import pipeline
 from dakit.curve import _batch_sizes, _steps, _with, _with_batches, curve
 from dakit.errors import DakitError
+from dakit.interfaces import Observer
 from dakit.plugins import find_plugins
 from dakit.recipe import load_recipe
 from dakit.registry import Registry
@@ -17,18 +18,14 @@ from dakit.runs import open_run
 from dakit.verify import verify
 
 
-class Watch:
+class Watch(Observer):
     """An observer that counts which stages were made."""
 
     def __init__(self):
         self.made = Counter()
 
-    def stage_started(self, title, steps): ...
-    def step(self, done, losses): ...
-    def message(self, text): ...
-
-    def stage_finished(self, title, seconds):
-        self.made[title.split("] ")[-1].split(" ")[0]] += 1
+    def stage_finished(self, stage, seconds):
+        self.made[stage.name] += 1
 
 
 @pytest.fixture(scope="module")

@@ -32,14 +32,11 @@ class Watch:
         self.made = []
         self.messages = []
 
-    def stage_started(self, title, steps): ...
-    def step(self, done, losses): ...
-
     def message(self, text):
         self.messages.append(text)
 
-    def stage_finished(self, title, seconds):
-        self.made.append(title.split("] ")[-1].split(" ")[0])
+    def stage_finished(self, stage, seconds):
+        self.made.append(stage.name)
 
 
 @pytest.fixture(scope="module")
@@ -403,8 +400,8 @@ def test_an_image_that_vanishes_is_named_and_earlier_results_stay(faces, tmp_pat
     loaded = load_recipe(recipe, overrides=["adapt.extra=null", "adapt.batch_size=2"])
 
     class Unplugs(Watch):
-        def stage_finished(self, title, seconds):
-            super().stage_finished(title, seconds)
+        def stage_finished(self, stage, seconds):
+            super().stage_finished(stage, seconds)
             gone.rename(kept)
 
     watch = Unplugs()

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import math
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dakit.errors import DakitError
-from dakit.interfaces import Context, Engine
+from dakit.interfaces import Context, Engine, Observer
 from dakit.training import (
     NonFiniteLoss,
     Trainer,
@@ -243,6 +244,29 @@ def rates(tmp_path, steps, decay_from):
 )
 def test_the_learning_rate_falls_linearly_to_zero(tmp_path, steps, decay_from, expected):
     assert rates(tmp_path, steps, decay_from) == expected
+
+
+def test_observers_are_told_of_steps_and_epochs(tmp_path):
+    class Watch(Observer):
+        heard: ClassVar[list[tuple[str, int]]] = []
+
+        def step(self, done, losses):
+            self.heard.append(("step", done))
+
+        def epoch(self, done):
+            self.heard.append(("epoch", done))
+
+    trainer = Trainer(Context(tmp_path, engine=Engine(device="cpu", accumulate=2), observers=(Watch(),)))
+    weight = nn.Parameter(torch.zeros(()))
+
+    def step(n):
+        trainer.backward({"loss": weight * 1.0})
+        return {"loss": weight}
+
+    optimisers = {"o": torch.optim.SGD([weight], lr=0.1)}
+    # Two batches of 3 a step: 6, 12, 18, 24 of 10 images.
+    trainer.fit(title="t", steps=4, networks={}, optimisers=optimisers, decay_from=1, step=step, epoch=(10, 3))
+    assert Watch.heard == [("step", 1), ("step", 2), ("epoch", 1), ("step", 3), ("step", 4), ("epoch", 2)]
 
 
 def test_every_step_is_seeded_by_its_number(tmp_path):

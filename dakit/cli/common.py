@@ -23,6 +23,9 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE"
 PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE", help="A plugin in a file.")]
 Variants = Annotated[list[str] | None, typer.Option("--variant", metavar="V", help="Only this row; repeatable.")]
 AllVariants = Annotated[bool, typer.Option("--all-variants", help="Every row of the recipe.")]
+Observe = Annotated[
+    list[str] | None, typer.Option("--observe", metavar="NAME", help="Tell this observer of the run; repeatable.")
+]
 Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
 Fold = Annotated[int | None, typer.Option("--fold", metavar="K", help="Only fold K, from 0.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of results.")]
@@ -40,11 +43,17 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines on standard output.")]
 
 
-def load(recipe: str, profile: str | None, settings: list[str] | None, plugins: list[Path] | None) -> Recipe:
+def load(
+    recipe: str,
+    profile: str | None,
+    settings: list[str] | None,
+    plugins: list[Path] | None,
+    observe: list[str] | None = None,
+) -> Recipe:
     """Read and check the recipe that the arguments name."""
     from dakit.recipe import load_recipe
 
-    return load_recipe(recipe, profile=profile, overrides=settings or (), plugins=plugins or ())
+    return load_recipe(recipe, profile=profile, overrides=settings or (), observe=observe or (), plugins=plugins or ())
 
 
 def chosen_rows(recipe: Recipe, variants: list[str] | None, everything: bool) -> list[str]:

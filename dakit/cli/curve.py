@@ -45,12 +45,8 @@ def curve(
 
     loaded = load(recipe, profile, set_, plugin)
     console = terminal(stderr=as_json)
-    progress = TerminalProgress(console)
-    try:
-        rows = chosen_rows(loaded, variant, all_variants)
-        points = run_curve(loaded, numbers, draws=draws, rows=rows, out=out, observers=[progress])
-    finally:
-        progress.close()
+    rows = chosen_rows(loaded, variant, all_variants)
+    points = run_curve(loaded, numbers, draws=draws, rows=rows, out=out, observers=[TerminalProgress()])
     folder = pipeline.output_folder(loaded, out) / "curve"
     if as_json:
         typer.echo(json.dumps(curve_json(loaded, points, folder), indent=1))

@@ -20,7 +20,6 @@ from dakit.cli.common import (
     load,
     shown,
     table,
-    terminal,
 )
 from dakit.errors import DakitError
 
@@ -51,7 +50,7 @@ def doctor(
 
     loaded = load(recipe, profile, set_, plugin)
     rows = chosen_rows(loaded, variant, all_variants)
-    progress = TerminalProgress(terminal(stderr=True))
+    progress = TerminalProgress()
     findings = [*examine(loaded, [progress]), *label_noise(loaded, out)]
     progress.close()
     worst = max((SEVERITIES.index(finding.severity) for finding in findings), default=0)

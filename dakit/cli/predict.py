@@ -24,7 +24,6 @@ from dakit.cli.common import (
     chosen_rounds,
     shown,
     table,
-    terminal,
 )
 from dakit.errors import DakitError
 
@@ -66,7 +65,7 @@ def predict(
     used = rounds if ensemble else rounds[:1]
     files = list(find_images(images))
     models = [opened.classifier(*one) for one in used]
-    with closing(TerminalProgress(terminal(stderr=True))) as progress:
+    with closing(TerminalProgress()) as progress:
         said = classify(models, files, engine=engine, batch_size=batch, observers=[progress])
     classes = models[0].classes
     failed = [one for one in said if one.error]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dakit.cli.common import Json, Overwrite, shown, table, terminal
+from dakit.cli.common import Json, Overwrite, shown, table
 from dakit.errors import DakitError
 
 group = typer.Typer(help="Prepare images before a recipe.", no_args_is_help=True, rich_markup_mode=None)
@@ -58,7 +58,7 @@ def faces(
 
         FaceDetector()  # fetches what is not there
     found = weights_file(weights)
-    progress = TerminalProgress(terminal(stderr=True))
+    progress = TerminalProgress()
     rows = crop_faces(
         source, target, cropping=Cropping(size, margin, score, smallest), weights=found, boxes=given,
         device=chosen, workers=workers or os.cpu_count() or 1, overwrite=overwrite, observers=[progress],

@@ -11,6 +11,7 @@ from dakit.cli.common import (
     AllVariants,
     Fold,
     Json,
+    Observe,
     Out,
     PluginFiles,
     Profile,
@@ -35,6 +36,7 @@ def run(
     fresh: Annotated[
         list[str] | None, typer.Option("--fresh", metavar="STAGE", help="Make this stage anew; repeatable.")
     ] = None,
+    observe: Observe = None,
     out: Out = None,
     plugin: PluginFiles = None,
     as_json: Json = False,
@@ -43,21 +45,18 @@ def run(
     from dakit import pipeline, processes
     from dakit.progress import TerminalProgress
 
-    loaded = load(recipe, profile, set_, plugin)
+    loaded = load(recipe, profile, set_, plugin, observe)
+    named = {spec.factory for spec in loaded.observers}
     console = terminal(stderr=as_json)
-    progress = TerminalProgress(console)
-    try:
-        outcome = pipeline.run(
-            loaded,
-            rows=chosen_rows(loaded, variant, all_variants),
-            out=out,
-            until=until,
-            fold=fold,
-            fresh=fresh or (),
-            observers=[progress],
-        )
-    finally:
-        progress.close()
+    outcome = pipeline.run(
+        loaded,
+        rows=chosen_rows(loaded, variant, all_variants),
+        out=out,
+        until=until,
+        fold=fold,
+        fresh=fresh or (),
+        observers=[TerminalProgress()] if TerminalProgress not in named else [],
+    )
     processes.leave()
     if not processes.first():
         return

@@ -24,7 +24,6 @@ from dakit.cli.common import (
     chosen_rounds,
     shown,
     table,
-    terminal,
 )
 
 
@@ -59,7 +58,7 @@ def translate(
     rounds = chosen_rounds(opened, row, seed, fold)
     files = find_images(images)
     model = opened.translator(*rounds[0], stage=stage, inverse=back)
-    with closing(TerminalProgress(terminal(stderr=True))) as progress:
+    with closing(TerminalProgress()) as progress:
         done = translate_files(
             model, files, out, engine=engine, batch_size=batch, overwrite=overwrite, observers=[progress]
         )

@@ -219,6 +219,7 @@ class TrainClassifier:
             optimisers={"student": optimiser},
             decay_from=self.decay_from,
             step=step,
+            epoch=(len(train) + len(extra or ()), self.batch_size),
             others={} if best is None else {"best": best},
             every=None if best is None else (max(1, self.steps // 10), best.look),
         )

@@ -66,7 +66,7 @@ class MapDomains:
         if len(sizes) > 1:
             raise DakitError(f"the domains have images of different sizes: {sizes}")
         for observer in ctx.observers:
-            observer.stage_started(f"embedding {sum(map(len, sets.values()))} images", None)
+            observer.work_started(f"embedding {sum(map(len, sets.values()))} images", None)
         seed_everything(ctx.seed)
         points, notes = self.selector.build().embed(*sets.values(), classifier=network, device=trainer.device)
         for text in notes:

@@ -50,7 +50,7 @@ class Evaluate:
         trainer = Trainer(ctx)
         network = trainer.place(model.build(), train=False)
         for observer in ctx.observers:
-            observer.stage_started(f"evaluating on {len(images)} images", len(images))
+            observer.work_started(f"evaluating on {len(images)} images", len(images))
         probabilities = []
         done = 0
         for batch in in_order(images, self.batch_size):

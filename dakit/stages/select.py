@@ -56,7 +56,7 @@ class Select:
         trainer = Trainer(ctx)
         network = None if classifier is None else trainer.place(classifier.build(), train=False)
         for observer in ctx.observers:
-            observer.stage_started(f"selecting from {len(pool)} images for {len(anchors)}", None)
+            observer.work_started(f"selecting from {len(pool)} images for {len(anchors)}", None)
         seed_everything(ctx.seed)
         chosen = self.selector.build()(pool, anchors, classifier=network, device=trainer.device)
         for text in chosen.notes:

@@ -95,7 +95,7 @@ class Synthesise:
             if content.hexdigest() != saved["sha256"]:
                 raise altered(path)
         for observer in ctx.observers:
-            observer.stage_started(f"translating {stop - start} images", stop - start)
+            observer.work_started(f"translating {stop - start} images", stop - start)
 
         def save() -> None:
             file.flush()

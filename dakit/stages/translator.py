@@ -228,6 +228,7 @@ class TrainTranslator:
             step=step,
             others={"pool W": pools["W"], "pool S": pools["S"], "samples": follow},
             every=(max(1, self.steps // self.sample_rows), follow.look),
+            epoch=(len(source), self.batch_size),
         )
         if taught is not None:
             taught.forget()

@@ -66,6 +66,16 @@ def dakit_transfer_losses() -> Factories:
 
 
 @hookimpl
+def dakit_observers() -> Factories:
+    """The progress display, and files and services that plot losses."""
+    from dakit.progress import TerminalProgress
+    from dakit_builtins.tensorboard import TensorBoard
+    from dakit_builtins.tracker import Tracker
+
+    return {"tensorboard": TensorBoard, "terminal": TerminalProgress, "tracker": Tracker}
+
+
+@hookimpl
 def dakit_selectors() -> Factories:
     """The paper's rule, its exact form, and controls."""
     from dakit_builtins.control_selectors import All, ClassBalancedRandom, Random

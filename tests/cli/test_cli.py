@@ -203,6 +203,10 @@ def test_check_looks_at_every_profile(dakit, toy, tmp_path):
         (["run", "TOY", "--set", "adapt.stepps=1"], 'did you mean "steps"'),
         (["run", "TOY", "--set", "adapt"], "expected KEY=VALUE"),
         (["run", "TOY", "--until", "adopt", "--variant", "cycleat"], 'did you mean "adapt"'),
+        (
+            ["run", "TOY", "--observe", "terminol"],
+            '--observe terminol: observers.0.use: no observer is called "terminol", did',
+        ),
         (["run", "TOY", "--fold", "2"], "the folds 0 to 1"),
         (["run", "TOY", "--fresh", "adopt"], 'did you mean "adapt"'),
         (["run", "TOY", "--out", "toy.yaml"], "toy.yaml: cannot be written: Not a directory"),

@@ -115,9 +115,9 @@ def test_a_signal_finishes_the_step_keeps_it_and_says_how_to_go_on(start, comman
     assert steps_kept(tmp_path / "a folder") == 3
     if number == signal.SIGTERM:
         gone_on, *_ = start(*shlex.split(again)[1:], waits=False)
-        out, err = gone_on.communicate()
+        _, err = gone_on.communicate()
         assert gone_on.returncode == 0, err
-        assert "going on from step 3 of 6" in out
+        assert "going on from step 3 of 6" in err
 
 
 def test_a_second_run_is_kept_out_and_a_second_signal_stops_at_once(start, command, tmp_path):
