@@ -35,6 +35,30 @@ def test_nothing_heavy_is_imported_for_an_answer_at_once(arguments):
     assert done.stdout.splitlines()[-1].split() == ["HEAVY"]
 
 
+def modules(script: str) -> set[str]:
+    """What a new process has imported in the end."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{script}\nprint(*sys.modules)"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "beside", "budget"),
+    [
+        (["--help"], "import typer", 60),  # 0.1 s in all
+        (["check", "cycleat_sfew", "--profile", "demo"], "import torch", 350),  # well under a second more
+    ],
+)
+def test_start_up_keeps_its_budget_of_modules(arguments, beside, budget):
+    """Modules are counted, not seconds, which depend on the machine."""
+    command = f"sys.argv = ['dakit', *{arguments!r}]\nfrom dakit.cli import main\ntry: main()\nexcept SystemExit: pass"
+    ours = modules(command) - modules(beside)
+    assert len(ours) <= budget
+    assert not ours & {"timm", "kornia", "torchvision", "sklearn", "scipy", "matplotlib", "openTSNE"}
+
+
 def test_a_plugin_author_imports_nothing_heavy():
     script = f"import sys; from dakit import hookimpl; assert not set(sys.modules) & set({HEAVY!r})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
