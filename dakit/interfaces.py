@@ -163,7 +163,8 @@ class TransferLoss(Protocol):
     One method is optional: ``condense(teacher) -> Prediction``, a prediction of the same batch that holds only
     what the loss needs of a teacher (other parts with a second dimension of 0), so that
     ``loss(condense(t), s) == loss(t, s)``. With it a frozen teacher is asked once per image and its answer kept,
-    in half precision; see :class:`dakit.teacher.Teacher`.
+    in half precision; see :class:`dakit.teacher.Teacher`. A class attribute ``zero_when_equal = True`` promises the
+    value 0 where student and teacher are equal; it is checked.
     """
 
     def __call__(self, teacher: Prediction, student: Prediction, /) -> Tensor: ...

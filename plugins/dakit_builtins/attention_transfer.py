@@ -59,6 +59,8 @@ class AttentionTransfer:
     0.7071
     """
 
+    zero_when_equal = True
+
     def __init__(
         self,
         *,

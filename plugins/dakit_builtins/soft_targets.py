@@ -37,6 +37,8 @@ class SoftTargets:
     0.0
     """
 
+    zero_when_equal = True
+
     def __init__(self, *, temperature: Annotated[float, annotated_types.Gt(0)] = 4.0, beta: NonNegative = 1.0) -> None:
         self.temperature = temperature
         self.beta = beta

@@ -158,7 +158,7 @@ class RenderedFaces:
         return len(self.labels)
 
     def __getitem__(self, index: int, /) -> Sample:
-        return Sample(self.images[index], self.labels[index], self.groups[index])
+        return Sample(self.images[index].clone(), self.labels[index], self.groups[index])
 
     def fingerprint(self) -> str:
         """A hash of what the pixels, labels and groups are a function of."""

@@ -1,0 +1,71 @@
+"""How a contract is run: small named checks, every one on a fresh seed, every failure told."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from dakit.interfaces import Spec
+from dakit.training import seed_everything
+
+Check = Callable[[Spec[Any]], None]
+
+
+class ContractError(AssertionError):
+    """A component does not do what its kind promises."""
+
+
+class Result(NamedTuple):
+    """One check of one component.
+
+    Attributes:
+        check: its name.
+        problem: what was found and what is wanted; None = it passed.
+    """
+
+    check: str
+    problem: str | None
+
+
+def wanted(holds: object, found: str) -> None:
+    """Fail the running check unless ``holds``; ``found`` says what is wrong."""
+    if not holds:
+        raise ContractError(found)
+
+
+def run(checks: Sequence[Check], spec: Spec[Any]) -> list[Result]:
+    """Every check of a contract; one that fails, or raises, does not stop the others."""
+    results = []
+    for check in checks:
+        seed_everything(0)
+        reason = " ".join((inspect.getdoc(check) or "").split())
+        problem = None
+        try:
+            check(spec)
+        except ContractError as error:
+            problem = f"{error}. {reason}"
+        except Exception as error:  # whatever a stranger's component raises is the finding
+            problem = f"raised {type(error).__name__}: {error}. {reason}"
+        results.append(Result(check.__name__, problem))
+    return results
+
+
+def is_described(spec: Spec[Any]) -> None:
+    """Users see the docstring and its list of parameters in `dakit show`: it names every parameter."""
+    text = inspect.getdoc(spec.factory) or ""
+    wanted(text and not text.startswith("Create a new"), "it has no docstring")
+    missing = [name for name in spec.params if name not in text]
+    wanted(not missing, f"the docstring does not name {', '.join(missing)}")
+
+
+def images(count: int, size: int = 64) -> torch.Tensor:
+    """Noise in [-1, 1], ``(count, 3, size, size)``."""
+    return torch.rand(count, 3, size, size) * 2 - 1
+
+
+def finite(*tensors: torch.Tensor) -> bool:
+    """Whether no value is NaN or infinite."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

@@ -1,0 +1,186 @@
+"""The contracts of translators, discriminators and classifiers."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dakit.interfaces import Prediction, Spec
+from dakit.testing.contract import Check, finite, images, is_described, wanted
+
+SIZES = (64, 96)  # pixels; every built-in takes them
+BATCHES = (1, 2, 3)
+CLASSES = (2, 7)
+
+
+def made(spec: Spec[Any], classes: int = 7) -> nn.Module:
+    """The network, fresh, in training mode."""
+    network: nn.Module = spec.build(classes) if spec.kind == "classifier" else spec.build()
+    return network
+
+
+def outputs(out: Any) -> list[Tensor]:
+    """All tensors of an output."""
+    return [out.logits, out.features, *out.maps] if isinstance(out, Prediction) else [out]
+
+
+def is_a_module(spec: Spec[Any]) -> None:
+    """It is moved, trained, saved and loaded as a torch.nn.Module."""
+    wanted(isinstance(made(spec), nn.Module), f"it is a {type(made(spec)).__name__}")
+
+
+def translates_to_the_same_shape_and_range(spec: Spec[Any]) -> None:
+    """Images (B, 3, H, W) in [-1, 1] come out as such: a cycle feeds them back in, and they are stored as pixels."""
+    network = made(spec)
+    for size in SIZES:
+        for batch in BATCHES:
+            given = images(batch, size)
+            out = network(given)
+            wanted(isinstance(out, Tensor), f"it returns a {type(out).__name__}")
+            wanted(out.shape == given.shape, f"{tuple(given.shape)} became {tuple(out.shape)}")
+            wanted(out.abs().max() <= 1 + 1e-5, f"values reach {out.detach().abs().max():.3g}")
+
+
+def judges_every_image(spec: Spec[Any]) -> None:
+    """Logits (B, ...), any number per image, of any size that images have."""
+    network = made(spec)
+    for size in SIZES:
+        for batch in BATCHES:
+            out = network(images(batch, size))
+            wanted(isinstance(out, Tensor), f"it returns a {type(out).__name__}")
+            wanted(out.ndim >= 1 and len(out) == batch, f"{batch} images gave {tuple(out.shape)}")
+
+
+def predicts_logits_features_and_maps(spec: Spec[Any]) -> None:
+    """A Prediction: logits (B, K) for K classes, features (B, D), maps (B, C, H, W) from shallow to deep."""
+    for classes in CLASSES:
+        network = made(spec, classes)
+        for size in SIZES:
+            for batch in BATCHES:
+                said = network.train(batch > 1)(images(batch, size))
+                wanted(isinstance(said, Prediction), f"it returns a {type(said).__name__}")
+                wanted(said.logits.shape == (batch, classes), f"logits are {tuple(said.logits.shape)} of {classes}")
+                wanted(said.features.ndim == 2 and len(said.features) == batch, "features are not (B, D)")
+                wanted(isinstance(said.maps, tuple), f"maps are a {type(said.maps).__name__}, not a tuple")
+                shapes = [tuple(maps.shape) for maps in said.maps]
+                wanted(all(len(shape) == 4 and shape[0] == batch for shape in shapes), f"maps are {shapes}")
+                sides = [shape[2] for shape in shapes]
+                wanted(sides == sorted(sides, reverse=True), f"maps are not from shallow to deep: {sides}")
+
+
+def keeps_what_it_says_of_its_maps(spec: Spec[Any]) -> None:
+    """`rectified` promises that no map has a negative value: losses then leave the absolute value out."""
+    said = made(spec)(images(2))
+    if said.rectified:
+        least = min((float(maps.detach().min()) for maps in said.maps), default=0.0)
+        wanted(least >= 0, f"rectified is set, but a map holds {least:.3g}")
+
+
+def head_turns_features_into_logits(spec: Spec[Any]) -> None:
+    """Where it has a `head`, a linear probe trains that alone: head(features) are the logits."""
+    network = made(spec).eval()
+    head = getattr(network, "head", None)
+    if head is not None:
+        wanted(isinstance(head, nn.Module), f"head is a {type(head).__name__}")
+        said = network(images(2))
+        wanted(torch.allclose(head(said.features), said.logits, atol=1e-5), "head(features) are other logits")
+
+
+def stem_is_of_images(spec: Spec[Any]) -> None:
+    """Where it has a `stem`, selectors take its (B, C, H, W) for the first layer's output."""
+    stem = getattr(made(spec).eval(), "stem", None)
+    if stem is not None:
+        out = stem(images(2))
+        wanted(out.ndim == 4 and len(out) == 2, f"stem gives {tuple(out.shape)}")
+
+
+def outputs_are_finite(spec: Spec[Any]) -> None:
+    """Black, white and noise give numbers: one NaN ends a training of days."""
+    network = made(spec).eval()
+    for given in (images(2), -torch.ones(2, 3, 64, 64), torch.ones(2, 3, 64, 64)):
+        wanted(finite(*outputs(network(given))), "an output is NaN or infinite")
+
+
+def gradients_reach_images_and_weights(spec: Spec[Any]) -> None:
+    """Translators learn through discriminators and classifiers, and every weight that asks for it is trained."""
+    network, given = made(spec), images(2).requires_grad_()
+    out = network(given)
+    first = out.logits if isinstance(out, Prediction) else out
+    (first * torch.randn_like(first)).sum().backward()
+    wanted(given.grad is not None and bool(given.grad.any()), "no gradient reaches the images")
+    assert given.grad is not None
+    wanted(finite(given.grad), "the images' gradient is not finite")
+    idle = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    wanted(not idle, f"no gradient reaches {', '.join(idle[:3])}")
+    wanted(finite(*(p.grad for p in network.parameters() if p.grad is not None)), "a weight's gradient is not finite")
+
+
+def leaves_its_input_alone(spec: Spec[Any]) -> None:
+    """One batch goes through several networks: what comes in is not changed in place."""
+    network, given = made(spec), images(2)
+    before = given.clone()
+    network(given)
+    wanted(torch.equal(given, before), "it changed the images")
+
+
+def evaluation_sees_one_image_at_a_time(spec: Spec[Any]) -> None:
+    """In evaluation mode an image's result does not depend on its neighbours in the batch, nor on chance."""
+    network, given = made(spec).eval(), images(3)
+    with torch.no_grad():
+        together, again, alone = network(given), network(given), network(given[1:2])
+    wanted(all(map(torch.equal, outputs(together), outputs(again))), "two passes differ")
+    pairs = zip(outputs(together), outputs(alone), strict=True)
+    near = all(torch.allclose(many[1:2], one, rtol=1e-3, atol=1e-4) for many, one in pairs)
+    wanted(near, "an image alone gives another result than in a batch")
+
+
+def same_seed_gives_the_same_network(spec: Spec[Any]) -> None:
+    """Results can be repeated: weights come from torch's global generator and nothing else."""
+    states = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        states.append(made(spec).state_dict())
+    wanted(all(torch.equal(states[0][name], states[1][name]) for name in states[0]), "one seed gave two networks")
+
+
+def weights_survive_a_file(spec: Spec[Any]) -> None:
+    """Results are kept as safetensors: a fresh network with the loaded state dict computes the same."""
+    network, given = made(spec).eval(), images(2)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "weights.safetensors")
+        save_file({name: value.contiguous().clone() for name, value in network.state_dict().items()}, path)
+        torch.manual_seed(99)
+        other = made(spec)
+        other.load_state_dict(load_file(path))
+    with torch.no_grad():
+        same = map(torch.equal, outputs(network(given)), outputs(other.eval()(given)))
+        wanted(all(same), "the reloaded network computes something else: a tensor is missing from the state dict")
+
+
+def moves_to_other_precisions_and_devices(spec: Spec[Any]) -> None:
+    """Nothing inside makes a tensor of a fixed dtype or device: it runs in float64, under bf16 autocast, on a GPU."""
+    network, given = made(spec).eval(), images(2)
+    wanted(finite(*outputs(copy.deepcopy(network).double()(given.double()))), "float64 gives no finite result")
+    with torch.autocast("cpu", torch.bfloat16):
+        wanted(finite(*outputs(network(given))), "bf16 gives no finite result")
+    if torch.cuda.is_available():
+        wanted(finite(*outputs(network.cuda()(given.cuda()))), "the GPU gives no finite result")
+
+
+_NETWORK: tuple[Check, ...] = (
+    outputs_are_finite, gradients_reach_images_and_weights, leaves_its_input_alone,
+    evaluation_sees_one_image_at_a_time, same_seed_gives_the_same_network, weights_survive_a_file,
+    moves_to_other_precisions_and_devices,
+)  # fmt: skip
+TRANSLATOR: tuple[Check, ...] = (is_described, is_a_module, translates_to_the_same_shape_and_range, *_NETWORK)
+DISCRIMINATOR: tuple[Check, ...] = (is_described, is_a_module, judges_every_image, *_NETWORK)
+CLASSIFIER: tuple[Check, ...] = (
+    is_described, is_a_module, predicts_logits_features_and_maps, keeps_what_it_says_of_its_maps,
+    head_turns_features_into_logits, stem_is_of_images, *_NETWORK,
+)  # fmt: skip

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dakit.interfaces import Spec
+from dakit.testing.contract import run
+from dakit.testing.observers import CHECKS
+
+
+class Counts:
+    """Counts steps."""
+
+    def __init__(self, folder: Path, *, early: bool = False) -> None:
+        if early:
+            (folder / "log").touch()
+
+    def step(self, done: int, losses: Any) -> None: ...
+
+
+class Misspelt:
+    """Counts nothing."""
+
+    def __init__(self, folder: Path) -> None: ...
+
+    def stpe(self, done: int, losses: Any) -> None: ...
+
+
+def failed(factory: Any, **params: Any) -> set[str]:
+    return {result.check for result in run(CHECKS, Spec("observer", "x", params, factory)) if result.problem}
+
+
+def test_observers() -> None:
+    assert failed(Counts) == set()
+    assert failed(Misspelt) == {"hears_what_dakit_tells"}
+    assert failed(Counts, early=True) == {"is_described", "writes_nothing_before_the_run"}
