@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from dakit.interfaces import Spec
+from dakit.registry import Registry
+from dakit.testing import check_observer
 from dakit.testing.contract import run
 from dakit.testing.observers import CHECKS
 
@@ -30,7 +32,12 @@ def failed(factory: Any, **params: Any) -> set[str]:
     return {result.check for result in run(CHECKS, Spec("observer", "x", params, factory)) if result.problem}
 
 
-def test_observers() -> None:
+def test_every_registered_observer_keeps_the_contract(registry: Registry) -> None:
+    for entry in registry.entries("observer"):
+        check_observer(entry.factory, **({"name": "tensorboard"} if entry.name == "tracker" else {}))
+
+
+def test_broken_observers_fail_their_check() -> None:
     assert failed(Counts) == set()
     assert failed(Misspelt) == {"hears_what_dakit_tells"}
     assert failed(Counts, early=True) == {"is_described", "writes_nothing_before_the_run"}
