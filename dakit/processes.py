@@ -73,11 +73,13 @@ def join(*, cuda: bool) -> None:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
 
 
-def leave() -> None:
-    """Part from the other processes after a run that went well."""
+def leave(*, well: bool = True) -> None:
+    """Part from the other processes at the end, ``well`` or not; NCCL would then wait for those that are gone."""
+    if count() == 1:
+        return
     from torch import distributed
 
-    if distributed.is_initialized():
+    if distributed.is_initialized() and (well or distributed.get_backend() == "gloo"):
         distributed.destroy_process_group()
 
 
@@ -120,14 +122,19 @@ def mean(values: list[float]) -> list[float]:
 
 @contextmanager
 def meeting() -> Iterator[None]:
-    """Say it in plain words where another process is gone.
+    """Say it in plain words where processes cannot go on together.
 
     Raises:
-        DakitError: it ended, or the network did.
+        DakitError: another one ended, the connection did, or a network is of a kind that several cannot train.
     """
     try:
         yield
     except RuntimeError as error:
+        if "Expected to have finished reduction" in str(error):
+            raise DakitError(
+                "a network has weights that the losses do not depend on, which several processes cannot train: "
+                "freeze them (requires_grad_(False)) where the network is built, or train in one process"
+            ) from error
         if not any(library in str(error) for library in ("gloo", "Gloo", "NCCL")):
             raise
         raise DakitError(

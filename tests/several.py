@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ import tiny
 from dakit import processes
 from dakit.errors import DakitError
 from dakit.interfaces import Context, Engine, Trained
+from dakit.stages import translator as translator_module
 from dakit.stages.classifier import TrainClassifier
 from dakit.stages.synthesise import Synthesise
 from dakit.stages.translator import TrainTranslator
 from dakit.stopping import Stopped, signals
 from dakit.training import Trainer
+from dakit_builtins.attention_transfer import AttentionTransfer
 
 PLAIN, NORM = tiny.spec(tiny.Classifier), tiny.spec(tiny.Classifier, norm=True)
 SOURCE, OTHER = tiny.images([0, 1, 2] * 4, seed=1), tiny.images([2, 1, 0] * 4, seed=2)
@@ -74,18 +76,21 @@ def translator(folder: Path, *observers: Any, every: int = 1, **settings: Any) -
     usual = {"steps": 1, "batch_size": 8, "pool": 0, "objective": "least_squares", "identity_weight": 0.5}
     stage = TrainTranslator(
         generator=tiny.spec(tiny.Generator), discriminator=tiny.spec(tiny.Critic),
-        transfer=tiny.spec(tiny.Lopsided), **{"classifier": PLAIN, **usual, **settings},
+        **{"classifier": PLAIN, "transfer": tiny.spec(tiny.Lopsided), **usual, **settings},
     )  # fmt: skip
     torch.manual_seed(0)
     ctx = context(folder, *observers, every=every)
     made = stage.run(ctx, source=SOURCE, target=OTHER, teacher=tiny.fresh(PLAIN, 5, tiny.CLASSES))
-    (folder / "notes.json").write_text(json.dumps(ctx.notes))
+    (ctx.folder / "notes.json").write_text(json.dumps(ctx.notes))
     networks = {name: one for name, one in made._asdict().items() if isinstance(one, Trained)}
     return {f"{name}.{key}": value for name, one in networks.items() for key, value in one.state.items()}
 
 
-# All that each process has for itself: flips, image pools, statistics of normalisation.
-CHANCE: dict[str, Any] = {"steps": 6, "every": 2, "pool": 3, "augment": {"flip": 0.5}, "classifier": NORM}
+# All that each process has for itself: flips, image pools, statistics of normalisation; and a teacher that is kept.
+CHANCE: dict[str, Any] = {
+    "steps": 6, "every": 2, "pool": 3, "augment": {"flip": 0.5}, "classifier": NORM,
+    "transfer": tiny.spec(AttentionTransfer),
+}  # fmt: skip
 
 
 def chance(folder: Path) -> Weights:
@@ -127,16 +132,44 @@ def poisoned(folder: Path) -> Weights:
     trainer = Trainer(context(folder))
     network = nn.Linear(1, 1)
     called = trainer.place(network, train=True)
+    fit(trainer, network, called, lambda n: math.nan if processes.rank() == n == 1 else 1.0)
+    return network.state_dict()
+
+
+class Partly(nn.Module):
+    """Has weights that it does not use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(1, 1), nn.Linear(1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.used(x)
+
+
+def unused(folder: Path) -> Weights:
+    """A network that several processes cannot train."""
+    trainer = Trainer(context(folder))
+    network = Partly()
+    fit(trainer, network, trainer.place(network, train=True), lambda n: 1.0)
+    return network.state_dict()
+
+
+def fit(trainer: Trainer, network: nn.Module, called: nn.Module, factor: Callable[[int], float]) -> None:
+    """Four steps with a loss times ``factor(n)``."""
 
     def step(n: int) -> Mapping[str, Tensor]:
-        loss = called(torch.ones(2, 1)).square().mean()
-        losses = {"square": loss * math.nan if processes.rank() == n == 1 else loss}
+        losses = {"square": called(torch.ones(2, 1)).square().mean() * factor(n)}
         trainer.backward(losses)
         return losses
 
     adam = torch.optim.Adam(network.parameters())
     trainer.fit(title="t", steps=4, networks={"n": network}, optimisers={"o": adam}, decay_from=1, step=step)
-    return network.state_dict()
+
+
+def grown(folder: Path) -> Weights:
+    """Goes on from what one process left."""
+    return translator(folder, steps=4)
 
 
 def dead(folder: Path) -> Weights:
@@ -161,6 +194,7 @@ def child(folder: Path, cases: list[str], rank: int, port: int) -> None:
 
 def main(folder: Path, cases: list[str]) -> None:
     torch.set_num_threads(1)
+    translator_module.curves_png = lambda history, path: None  # drawing takes longer than all steps
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

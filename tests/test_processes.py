@@ -26,7 +26,9 @@ from dakit.training import load_state
 def two(tmp_path_factory) -> Path:
     """A folder with what two processes made of every case."""
     folder = tmp_path_factory.mktemp("two")
-    cases = "classifier head translator chance resumed synthesise asked poisoned dead"
+    cases = "classifier head translator chance resumed grown synthesise asked poisoned unused dead"
+    with pytest.raises(tiny.Interruption):
+        several.translator(folder / "grown", tiny.Unplug(3), steps=4)
     script = Path(__file__).parent / "several.py"
     ended = subprocess.run(
         [sys.executable, script, folder, *cases.split()],
@@ -100,6 +102,9 @@ def test_another_number_of_processes_goes_on_and_says_so(two, tmp_path):
     (note,) = json.loads((folder / "notes.json").read_text())
     assert note.startswith("trained by 2, then 1 processes: the batches are the same, but not bit for bit")
     assert json.loads((folder / "history.json").read_text())["step"] == [1, 2, 3, 4]
+    (note,) = json.loads((two / "grown" / "notes.json").read_text())
+    assert note.startswith("trained by 1, then 2 processes")
+    assert tiny.same(weights(two, "grown", 0), weights(two, "grown", 1))
 
 
 def test_synthesis_is_shared_and_the_same(two, tmp_path):
@@ -118,6 +123,9 @@ def test_what_one_must_do_all_do(two):
     for rank in (0, 1):
         assert said(two, "asked", rank) == "Stopped: SIGTERM"  # only the second process had the signal
         assert said(two, "poisoned", rank).startswith("NonFiniteLoss: t: step 2 of 4: a loss is not finite")
+        assert said(two, "unused", rank).startswith(
+            "DakitError: a network has weights that the losses do not depend on"
+        )
     assert load_state(two / "asked" / "checkpoint.safetensors")["done"] == 3
     assert (two / "asked" / "checkpoint-1-3.safetensors").is_file()
     assert load_state(two / "poisoned" / "checkpoint.safetensors")["done"] == 1
@@ -195,6 +203,16 @@ def test_more_processes_than_gpus_are_refused(third_of_four, monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------- torchrun
+def test_the_page_s_slurm_script_is_one():
+    page = (Path(__file__).parent.parent / "docs" / "many-machines.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    lines = script.splitlines()
+    settings = [line.startswith("#SBATCH") for line in lines]
+    assert settings.index(True) == 1  # Slurm reads none below the first command
+    assert sorted(settings[1:], reverse=True) == settings[1:]
+
+
 SMALL = [
     "--profile", "smoke", "--variant", "cycleat", "--fold", "0", "--set", "stage_1.batch_size=2",
     "--set", "stage_2.batch_size=2", "--set", "engine.checkpoint_steps=1", "--plugin", "fault.py", "--out", "out",

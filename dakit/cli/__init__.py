@@ -68,6 +68,7 @@ def main() -> None:
             app()
     except DakitError as error:
         typer.echo(f"{who}: {error}", err=True)
+        processes.leave(well=False)
         raise SystemExit(2) from None
     except Stopped as stopped:
         again = _again(sys.argv[1:]) if processes.count() == 1 else "the same command, without --fresh"
