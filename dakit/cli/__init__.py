@@ -10,6 +10,7 @@ import typer
 from dakit.cli import (
     bench,
     check,
+    check_plugin,
     compare,
     components,
     curve,
@@ -52,6 +53,7 @@ app.command("verify")(verify.verify)
 app.command("check")(check.check)
 app.command("list")(components.list_)
 app.command("show")(components.show)
+app.command("check-plugin")(check_plugin.check_plugin)
 app.command("bench")(bench.bench)
 app.command("plugins")(plugins.plugins)
 app.command("recipes")(recipes.recipes)
