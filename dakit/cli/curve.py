@@ -38,7 +38,7 @@ def curve(
 ) -> None:
     """Run a recipe with fewer target labels, and draw accuracy against their number."""
     numbers = _numbers(labels)
-    from dakit import pipeline
+    from dakit import pipeline, processes
     from dakit.curve import curve as run_curve
     from dakit.curve import curve_json
     from dakit.progress import TerminalProgress
@@ -47,6 +47,9 @@ def curve(
     console = terminal(stderr=as_json)
     rows = chosen_rows(loaded, variant, all_variants)
     points = run_curve(loaded, numbers, draws=draws, rows=rows, out=out, observers=[TerminalProgress()])
+    processes.leave()
+    if not processes.first():
+        return
     folder = pipeline.output_folder(loaded, out) / "curve"
     if as_json:
         typer.echo(json.dumps(curve_json(loaded, points, folder), indent=1))

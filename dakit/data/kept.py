@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dakit import processes
 from dakit.data.sets import fingerprint
 from dakit.interfaces import ImageSet, Sample
 
@@ -25,7 +26,7 @@ class Kept:
     Args:
         images: the set; all of one size.
         folder: where the file is made; where there is no such folder, among the machine's temporary files.
-        room: bytes that it may take; None = half of what is free there.
+        room: bytes that it may take; None = half of what is free there, which the processes of a run share.
     """
 
     def __init__(self, images: ImageSet, folder: Path, *, room: int | None = None) -> None:
@@ -37,7 +38,7 @@ class Kept:
         place = folder if folder.is_dir() else Path(tempfile.gettempdir())
         self._file = tempfile.TemporaryFile(dir=place)
         weakref.finalize(self, self._file.close)
-        self._room = shutil.disk_usage(place).free // 2 if room is None else room
+        self._room = shutil.disk_usage(place).free // (2 * processes.count()) if room is None else room
         self._there = bytearray(len(images))
         self._shape: tuple[int, ...] = ()
 

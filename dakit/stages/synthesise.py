@@ -94,8 +94,9 @@ class Synthesise:
             content.update(array[start:done])
             if content.hexdigest() != saved["sha256"]:
                 raise altered(path)
+        title = f"translating {len(images)} images" + (f", {stop - start} in each process" if shared > 1 else "")
         for observer in ctx.observers:
-            observer.work_started(f"translating {stop - start} images", stop - start)
+            observer.work_started(title, stop - start)
 
         def save() -> None:
             file.flush()
