@@ -17,10 +17,9 @@ import annotated_types
 import torch
 from torch import Tensor, nn
 
-T_co = TypeVar("T_co", covariant=True)
+from dakit.hookspecs import INTERFACE_VERSION as INTERFACE_VERSION
 
-INTERFACE_VERSION = 1
-"""Raised when a plugin written for the old contract would no longer work."""
+T_co = TypeVar("T_co", covariant=True)
 
 # ----------------------------------------------------------------- parameter types for signatures
 Positive = Annotated[int, annotated_types.Gt(0)]

@@ -1,7 +1,8 @@
 """Finds plugins: installed distributions with a ``dakit`` entry point, and files the user named.
 
-There is no global manager; each run makes its own. A plugin that fails at import is named and skipped, and
-only a recipe that needs it fails.
+There is no global manager; each run makes its own. An installed plugin that cannot be used (it fails at import,
+misspells a hook, was made for another interface version) is named and skipped, and only a recipe that needs it
+fails. A file that the user named must be good.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import pluggy
 
 from dakit import hookspecs
-from dakit.errors import DakitError
+from dakit.errors import DakitError, did_you_mean
 
 _HOOKS = [name for name in vars(hookspecs) if name.startswith("dakit_")]
 
@@ -32,6 +33,7 @@ class Plugin:
         version: of the distribution; "" for a file.
         hooks: which questions it answers.
         state: "active", "disabled", or "failed: why".
+        unasked: optional hooks that this dakit does not know.
     """
 
     name: str
@@ -39,22 +41,43 @@ class Plugin:
     version: str
     hooks: tuple[str, ...]
     state: str
+    unasked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plugins:
-    """The pluggy manager and what was found."""
+    """The pluggy manager and what was found.
+
+    Attributes:
+        manager: with every plugin that can be used.
+        found: every plugin.
+        unknown: names in ``DAKIT_DISABLE_PLUGINS`` that nothing has.
+    """
 
     manager: pluggy.PluginManager
     found: tuple[Plugin, ...] = field(default=())
+    unknown: tuple[str, ...] = ()
 
     def distribution(self, plugin_name: str | None) -> str:
         """Which distribution a registered plugin came from."""
         return next(plugin.distribution for plugin in self.found if plugin.name == plugin_name)
 
     def failures(self) -> list[str]:
-        """One line for each plugin that could not be imported."""
+        """One line for each plugin that cannot be used."""
         return [f"{p.distribution}/{p.name}: {p.state}" for p in self.found if p.state.startswith("failed")]
+
+    def warnings(self) -> list[str]:
+        """What the user must know: plugins that are left out, and why."""
+        names = {name for plugin in self.found for name in (plugin.distribution, plugin.name)}
+        return [
+            *(f"plugin not loaded: {line}" for line in self.failures()),
+            *(
+                f"plugin {p.distribution}/{p.name} answers {hook}, which this dakit does not ask; made for a newer one?"
+                for p in self.found
+                for hook in p.unasked
+            ),
+            *(f'DAKIT_DISABLE_PLUGINS: no plugin is called "{n}"{did_you_mean(n, names)}' for n in self.unknown),
+        ]
 
 
 def find_plugins(files: Iterable[Path] = ()) -> Plugins:
@@ -63,11 +86,11 @@ def find_plugins(files: Iterable[Path] = ()) -> Plugins:
     ``DAKIT_DISABLE_PLUGINS`` lists names (of a distribution or an entry point, comma separated) to leave out.
 
     Raises:
-        DakitError: a file is missing or fails at import, or a plugin has a hook that dakit does not ask.
+        DakitError: a file is missing, or is not a plugin that can be used.
     """
     manager = pluggy.PluginManager("dakit")
     manager.add_hookspecs(hookspecs)
-    disabled = {name.strip() for name in os.environ.get("DAKIT_DISABLE_PLUGINS", "").split(",")}
+    disabled = {name.strip() for name in os.environ.get("DAKIT_DISABLE_PLUGINS", "").split(",")} - {""}
     found: dict[str, Plugin] = {}
     for entry in sorted(entry_points(group="dakit"), key=lambda entry: entry.name):
         distribution = entry.dist.name if entry.dist else "unknown"
@@ -76,31 +99,56 @@ def find_plugins(files: Iterable[Path] = ()) -> Plugins:
             continue  # one distribution seen twice on sys.path
         name = entry.name if entry.name not in found else f"{distribution}/{entry.name}"
         hooks: tuple[str, ...] = ()
+        unasked: tuple[str, ...] = ()
         state = "active"
         if disabled & {distribution, entry.name}:
             state = "disabled"
         else:
             try:
                 module = entry.load()
-                manager.register(module, name=name)
-                hooks = _hooks_of(module)
+                hooks, unasked = _register(manager, module, name)
+            except DakitError as error:
+                state = f"failed: {error}"
             except Exception as error:  # whatever a stranger's import raises is theirs, and is told
                 state = f"failed: {type(error).__name__}: {error}"
-        found[name] = Plugin(name, distribution, version, hooks, state)
+        found[name] = Plugin(name, distribution, version, hooks, state, unasked)
     for file in dict.fromkeys(Path(file) for file in files):
         module = _import_file(file)
         name = file.stem if file.stem not in found else str(file)
-        manager.register(module, name=name)
-        found[name] = Plugin(name, str(file), "", _hooks_of(module), "active")
+        try:
+            hooks, unasked = _register(manager, module, name)
+        except DakitError as error:
+            raise DakitError(f"--plugin {file}: {error}") from error
+        found[name] = Plugin(name, str(file), "", hooks, "active", unasked)
+    known = {known for plugin in found.values() for known in (plugin.distribution, plugin.name.split("/")[-1])}
+    return Plugins(manager, tuple(found.values()), tuple(sorted(disabled - known)))
+
+
+def _register(manager: pluggy.PluginManager, module: object, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Take a plugin in; returns the hooks that it answers, and its optional ones that dakit does not know.
+
+    Raises:
+        DakitError: it cannot be used.
+    """
+    version = getattr(module, "dakit_interface", hookspecs.INTERFACE_VERSION)
+    if version != hookspecs.INTERFACE_VERSION:
+        raise DakitError(
+            f"made for interface version {version!r}, but this dakit has {hookspecs.INTERFACE_VERSION}: "
+            f"{'update it' if version in range(hookspecs.INTERFACE_VERSION) else 'it needs another dakit'}"
+        )
+    marked = {hook: options for hook in dir(module) if (options := manager.parse_hookimpl_opts(module, hook))}
+    unknown = tuple(hook for hook in marked if hook not in _HOOKS)
+    wrong = [hook for hook in unknown if not marked[hook]["optionalhook"]]
+    if wrong:
+        raise DakitError("; ".join(f"dakit asks no hook {hook}{did_you_mean(hook, _HOOKS)}" for hook in wrong))
+    if not marked:
+        raise DakitError(f"it answers no hook (a function with @hookimpl, called one of {', '.join(_HOOKS)})")
     try:
-        manager.check_pending()
+        manager.register(module, name=name)
     except pluggy.PluginValidationError as error:
-        raise DakitError(f"plugin {error}; the hooks are: {', '.join(_HOOKS)}") from error
-    return Plugins(manager, tuple(found.values()))
-
-
-def _hooks_of(module: object) -> tuple[str, ...]:
-    return tuple(name for name in _HOOKS if hasattr(module, name))
+        manager.unregister(name=name)
+        raise DakitError(" ".join(str(error).split())) from error
+    return tuple(hook for hook in _HOOKS if hook in marked), unknown
 
 
 def _import_file(file: Path) -> object:

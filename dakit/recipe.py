@@ -438,10 +438,10 @@ class _Checker:
             return None
         if kind is not None:
             return self.spec(kind, use, params, key)
-        kinds = [k for k in _COMPONENTS if use in {e.name for e in self.registry.entries(k)} or "/" in str(use)]
+        kinds = [k for k in _COMPONENTS if self.registry.called(k, use)]
         if not kinds:
             names = [entry.name for k in _COMPONENTS for entry in self.registry.entries(k)]
-            failed = "".join(f"\n  (plugin not loaded: {line})" for line in self.registry.plugins.failures())
+            failed = "".join(f"\n  (plugin not loaded: {line})" for line in self.registry.failures())
             self.problem((*key, "use"), f'no plugin offers "{use}"{did_you_mean(str(use), names)}{failed}')
             return None
         return self.spec(kinds[0], use, params, key) if len(kinds) == 1 else None
@@ -546,14 +546,11 @@ class _Checker:
         if not isinstance(value, str) or value not in components:
             self.problem(key, f'there is no component "{value}"{did_you_mean(str(value), components)}')
             return missing
-        use = components[value].get("use")
-        kinds = [k for k in _COMPONENTS if str(use) in {entry.name for entry in self.registry.entries(k)}]
-        if not kinds and "/" not in str(use):
+        kinds = [k for k in _COMPONENTS if self.registry.called(k, str(components[value].get("use")))]
+        if not kinds:
             return missing  # told where it stands
-        if kinds and kind not in kinds:
-            fitting = [
-                n for n, c in components.items() if c.get("use") in {e.name for e in self.registry.entries(kind)}
-            ]
+        if kind not in kinds:
+            fitting = [n for n, c in components.items() if self.registry.called(kind, str(c.get("use")))]
             self.problem(key, f'"{value}" is a {kinds[0]}, but a {kind} is needed{did_you_mean(str(value), fitting)}')
             return missing
         return self.component(components[value], ("components", value), kind) or missing

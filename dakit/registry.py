@@ -66,9 +66,18 @@ class Registry:
     def __init__(self, plugins: Plugins) -> None:
         self.plugins = plugins
         self._entries: dict[str, list[Entry]] = {}
+        self._failures: list[str] = []
+
+    def failures(self) -> list[str]:
+        """One line for each plugin that cannot be used, and each hook that failed so far."""
+        return [*self.plugins.failures(), *self._failures]
+
+    def warnings(self) -> list[str]:
+        """What the user must know about the plugins that were asked so far."""
+        return [*self.plugins.warnings(), *(f"plugin asked in vain: {line}" for line in self._failures)]
 
     def entries(self, kind: str) -> list[Entry]:
-        """Every factory of a kind, sorted by name."""
+        """Every factory of a kind, sorted by name; a plugin whose hook fails has none."""
         if kind not in KINDS:
             raise DakitError(f'there is no kind "{kind}"{did_you_mean(kind, KINDS)}')
         if kind not in self._entries:
@@ -77,23 +86,28 @@ class Registry:
                 distribution = self.plugins.distribution(impl.plugin_name)
                 try:
                     offers = dict(impl.function())
+                    wrong = [name for name, factory in offers.items() if not _offered(name, factory)]
+                    if wrong:
+                        raise TypeError(f"expected {{name: class or function}} without / in a name, not {wrong[0]!r}")
                 except Exception as error:  # whatever a stranger's hook raises is theirs, and is told
-                    raise DakitError(
-                        f"{distribution}/{impl.plugin_name}: {KINDS[kind].hook} fails: {type(error).__name__}: {error} "
-                        f"(DAKIT_DISABLE_PLUGINS={impl.plugin_name} leaves it out)"
-                    ) from error
+                    where = f"{distribution}/{impl.plugin_name}: {KINDS[kind].hook}"
+                    self._failures.append(f"{where} fails: {type(error).__name__}: {error}")
+                    continue
                 found += [Entry(kind, name, distribution, factory) for name, factory in offers.items()]
             self._entries[kind] = sorted(found, key=lambda entry: (entry.name, entry.distribution))
         return self._entries[kind]
 
+    def called(self, kind: str, name: str) -> list[Entry]:
+        """Every factory called ``name``, or ``distribution/name``."""
+        distribution, _, bare = name.rpartition("/")
+        return [e for e in self.entries(kind) if e.name == bare and distribution in ("", e.distribution)]
+
     def find(self, kind: str, name: str) -> Entry:
         """The factory called ``name``; ``distribution/name`` picks one of several."""
-        distribution, _, bare = name.rpartition("/")
-        found = [
-            entry for entry in self.entries(kind) if entry.name == bare and distribution in ("", entry.distribution)
-        ]
+        bare = name.rpartition("/")[2]
+        found = self.called(kind, name)
         if not found:
-            failed = "".join(f"\n  (plugin not loaded: {line})" for line in self.plugins.failures())
+            failed = "".join(f"\n  (plugin not loaded: {line})" for line in self.failures())
             known = [entry.name for entry in self.entries(kind)]
             raise DakitError(f'no {kind} is called "{name}"{did_you_mean(bare, known)}{failed}')
         if len(found) > 1:
@@ -110,6 +124,10 @@ class Registry:
         entry = self.find(kind, name)
         values = check(entry.factory, KINDS[kind].given, f'{kind} "{entry.name}"', params)
         return Spec(kind, name, values, entry.factory, int(getattr(entry.factory, "version", 1)))
+
+
+def _offered(name: Any, factory: Any) -> bool:
+    return isinstance(name, str) and "/" not in name and callable(factory)
 
 
 class ParameterProblems(DakitError):

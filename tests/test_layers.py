@@ -58,7 +58,6 @@ def test_the_core_knows_no_built_in():
     ("modules", "forbidden"),
     [
         (("dakit.errors", "dakit.hookspecs", "dakit.files", "dakit.stopping"), ("dakit",)),
-        (("dakit.interfaces",), ("dakit",)),
         (("dakit.processes",), ("dakit.interfaces", "dakit.data", "dakit.training", "dakit.registry", "dakit.cli")),
         (("dakit.plugins",), ("dakit.registry", "dakit.recipe", "dakit.store", "dakit.pipeline", "dakit.cli")),
         (("dakit.registry",), ("dakit.recipe", "dakit.store", "dakit.pipeline", "dakit.cli", "dakit.stages")),
@@ -92,6 +91,10 @@ def test_layers(modules, forbidden):
         if within(name, *modules):
             wrong = {module for module in used if within(module, *forbidden)}
             assert not wrong, f"{name} imports {wrong}"
+
+
+def test_the_contract_stands_on_the_hooks_alone():
+    assert {module for module in IMPORTS["dakit.interfaces"] if within(module, "dakit")} == {"dakit.hookspecs"}
 
 
 def test_built_ins_use_public_names_and_never_one_another():

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import inspect
 from importlib.metadata import EntryPoint
 
 import pytest
 
-from dakit import hookspecs, plugins
+from dakit import hookspecs, interfaces, plugins
 from dakit.errors import DakitError
 from dakit.plugins import find_plugins
-from dakit.registry import Registry
+from dakit.registry import KINDS, Registry
 
 OFFERS = """
 from dakit import hookimpl
@@ -79,13 +80,101 @@ def test_an_entry_point_may_name_what_is_not_there(install):
     assert find_plugins().failures()[0].startswith("gone-dist/gone: failed: ModuleNotFoundError")
 
 
-def test_a_misspelt_hook_is_refused_with_the_right_ones(tmp_path):
-    file = write(
-        tmp_path / "typo.py", "from dakit import hookimpl\n@hookimpl\ndef dakit_translater():\n    return {}\n"
-    )
-    with pytest.raises(DakitError, match=r"dakit_translater.*the hooks are: .*dakit_translators") as caught:
+TYPO = "from dakit import hookimpl\n@hookimpl\ndef dakit_translater():\n    return {}\n"
+LATER = """
+from dakit import hookimpl
+
+@hookimpl(optionalhook=True)
+def dakit_captioners():
+    return {}
+"""
+UNFIT = {
+    "misspelt": (TYPO, 'dakit asks no hook dakit_translater, did you mean "dakit_translators"?'),
+    "two_faults": (
+        TYPO + "@hookimpl\ndef dakit_selektors(): ...\n",
+        'dakit_selektors, did you mean "dakit_selectors"?',
+    ),
+    "newer": ("dakit_interface = 2\n" + LATER, "made for interface version 2, but this dakit has 1: it needs another"),
+    "older": ("dakit_interface = 0\n" + LATER, "made for interface version 0, but this dakit has 1: update it"),
+    "odd": ("dakit_interface = 'one'\n" + LATER, "made for interface version 'one', but this dakit has 1"),
+    "arguments": (
+        TYPO.replace("translater()", "translators(size)"),
+        "Argument(s) {'size'} are declared in the hookimpl",
+    ),
+    "nothing": ("from dakit import hookimpl\ndef dakit_selectors():\n    return {}\n", "it answers no hook"),
+}
+
+
+@pytest.mark.parametrize("fault", UNFIT)
+def test_an_installed_plugin_that_does_not_fit_is_named_and_left_out(install, tmp_path, monkeypatch, fault):
+    text, message = UNFIT[fault]
+    write(tmp_path / f"dakit_test_{fault}.py", text)
+    write(tmp_path / "dakit_test_fits.py", "dakit_interface = 1\n" + OFFERS.format(name="fits"))
+    monkeypatch.syspath_prepend(tmp_path)
+    install(bad=f"dakit_test_{fault}", fits="dakit_test_fits")
+    registry = Registry(find_plugins())
+    (line,) = registry.failures()
+    assert line.startswith("bad-dist/bad: failed: ")
+    assert message in line
+    assert registry.warnings() == [f"plugin not loaded: {line}"]
+    assert [entry.name for kind in KINDS for entry in registry.entries(kind)] == ["fits"]
+    with pytest.raises(DakitError) as caught:
+        registry.find("transfer_loss", "bad")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", UNFIT)
+def test_a_file_that_does_not_fit_is_refused(tmp_path, fault):
+    text, message = UNFIT[fault]
+    file = write(tmp_path / "mine.py", text)
+    with pytest.raises(DakitError) as caught:
         find_plugins([file])
-    assert "typo" in str(caught.value)
+    assert str(caught.value).startswith(f"--plugin {file}: ")
+    assert message in str(caught.value)
+
+
+def test_a_kind_of_a_newer_dakit_is_left_unasked_with_a_note(tmp_path):
+    file = write(tmp_path / "later.py", OFFERS.format(name="mine") + LATER)
+    registry = Registry(find_plugins([file]))
+    assert registry.find("transfer_loss", "mine").distribution == str(file)
+    assert registry.warnings() == [
+        f"plugin {file}/later answers dakit_captioners, which this dakit does not ask; made for a newer one?"
+    ]
+
+
+def test_a_name_to_disable_that_nothing_has_is_told(monkeypatch):
+    monkeypatch.setenv("DAKIT_DISABLE_PLUGINS", "bultins, stages")
+    assert find_plugins().warnings() == [
+        'DAKIT_DISABLE_PLUGINS: no plugin is called "bultins", did you mean "builtins"?'
+    ]
+    monkeypatch.setenv("DAKIT_DISABLE_PLUGINS", "")
+    assert find_plugins().warnings() == []
+
+
+def test_plugins_of_version_1_still_fit():
+    """What was stable once stays: another dakit may add to this, or raise the version."""
+    assert hookspecs.INTERFACE_VERSION == interfaces.INTERFACE_VERSION == 1
+    given = {"dataset": 2, "translator": 0, "discriminator": 0, "classifier": 1, "transfer_loss": 0, "selector": 0,
+             "stage": 0, "observer": 1}  # fmt: skip
+    hooks = {"dataset": "datasets", "transfer_loss": "transfer_losses"}
+    for kind, number in given.items():
+        assert (KINDS[kind].hook, KINDS[kind].given) == (f"dakit_{hooks.get(kind, kind + 's')}", number)
+    values = {"Sample": "image label group", "Prediction": "logits features maps",
+              "Selection": "indices distances notes", "StageRun": "name do row seed fold number total"}  # fmt: skip
+    for name, fields in values.items():
+        assert getattr(interfaces, name)._fields[: len(fields.split())] == tuple(fields.split())
+    assert {"Positive", "NonNegative", "Fraction", "File", "Folder", "Spec", "Trained", "Engine", "Context", "ImageSet",
+            "TestSet", "Translator", "Discriminator", "Classifier", "TransferLoss", "Selector", "Stage", "Observer",
+            } <= set(vars(interfaces))  # fmt: skip
+    events = {
+        "run_started": "recipe total", "stage_started": "stage", "work_started": "title steps", "step": "done losses",
+        "epoch": "done", "message": "text", "stage_finished": "stage seconds", "stage_failed": "stage error",
+        "run_ended": "error",
+    }  # fmt: skip
+    for event, facts in events.items():
+        assert list(inspect.signature(getattr(interfaces.Observer, event)).parameters) == ["self", *facts.split()]
+    context = inspect.signature(interfaces.Context).parameters
+    assert {"folder", "seed", "engine", "observers", "notes", "facts"} <= set(context)
 
 
 @pytest.mark.parametrize("names", ["builtins", "dakit", " other , builtins "])
@@ -183,12 +272,28 @@ def test_two_distributions_may_call_their_entry_points_alike(monkeypatch, tmp_pa
     assert registry.find("transfer_loss", "d").distribution == "dist-of-d"
 
 
-def test_a_hook_that_fails_is_named(tmp_path):
-    file = write(
-        tmp_path / "lazy.py",
-        "from dakit import hookimpl\n@hookimpl\ndef dakit_selectors():\n    import a_library_that_is_not_there\n",
-    )
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("import a_library_that_is_not_there", "ModuleNotFoundError: No module named 'a_library_that_is_not_there'"),
+        ("return None", "TypeError"),
+        ("return ['mine']", "ValueError"),
+        ("return {'mine': 3}", "TypeError: expected {name: class or function} without / in a name, not 'mine'"),
+        ("return {'a/b': print}", "TypeError: expected {name: class or function} without / in a name, not 'a/b'"),
+        ("return {3: print}", "not 3"),
+    ],
+)
+def test_a_hook_that_fails_is_named_and_only_its_components_are_missing(tmp_path, body, message):
+    text = f"from dakit import hookimpl\n@hookimpl\ndef dakit_selectors():\n    {body}\n"
+    file = write(tmp_path / "lazy.py", text + OFFERS.format(name="fine"))
     registry = Registry(find_plugins([file]))
-    assert registry.find("translator", "resnet_generator").distribution == "dakit"
-    with pytest.raises(DakitError, match=r"lazy.*dakit_selectors.*a_library_that_is_not_there"):
-        registry.find("selector", "random")
+    assert registry.find("transfer_loss", "fine").distribution == str(file)
+    assert registry.warnings() == []  # it was not asked yet
+    assert registry.find("selector", "random").distribution == "dakit"
+    (warning,) = registry.warnings()
+    assert warning.startswith(f"plugin asked in vain: {file}/lazy: dakit_selectors fails: ")
+    assert message in warning
+    with pytest.raises(
+        DakitError, match=r"no selector is called \"mine\".*\n.*plugin not loaded: .*dakit_selectors fails"
+    ):
+        registry.find("selector", "mine")

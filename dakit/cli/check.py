@@ -16,12 +16,13 @@ def check(
     """Check a recipe, with all its variants and profiles, and the data where it is there."""
     from dakit import pipeline
     from dakit.errors import RecipeError
+    from dakit.recipe import load_recipe
 
     loaded = load(recipe, profile, set_, plugin)
     problems: dict[str, None] = {}
     for name in loaded.profiles if profile is None else ():
         try:
-            load(recipe, name, set_, plugin)
+            load_recipe(recipe, profile=name, overrides=set_ or (), registry=loaded.registry)
         except RecipeError as error:
             problems |= {f"(profile {name}) {problem}": None for problem in error.problems}
     if problems:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dakit.interfaces import Engine
     from dakit.recipe import Recipe
+    from dakit.registry import Registry
     from dakit.runs import Run
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe's name.")]
@@ -53,7 +54,17 @@ def load(
     """Read and check the recipe that the arguments name."""
     from dakit.recipe import load_recipe
 
-    return load_recipe(recipe, profile=profile, overrides=settings or (), observe=observe or (), plugins=plugins or ())
+    loaded = load_recipe(
+        recipe, profile=profile, overrides=settings or (), observe=observe or (), plugins=plugins or ()
+    )
+    warn(loaded.registry)
+    return loaded
+
+
+def warn(registry: Registry) -> None:
+    """Tell of plugins that are left out; what was asked for does not need them."""
+    for text in registry.warnings():
+        typer.echo(f"dakit: warning: {text}", err=True)
 
 
 def chosen_rows(recipe: Recipe, variants: list[str] | None, everything: bool) -> list[str]:

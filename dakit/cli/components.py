@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dakit.cli.common import Json, PluginFiles, table
+from dakit.cli.common import Json, PluginFiles, table, warn
 
 
 def list_(
@@ -21,6 +21,7 @@ def list_(
 
     registry = Registry(find_plugins(plugin or ()))
     entries = [entry for name in ([kind] if kind else KINDS) for entry in registry.entries(name)]
+    warn(registry)
     rows = [[e.kind, e.name, e.distribution, _first_line(e.factory)] for e in entries]
     if as_json:
         typer.echo(json.dumps([dict(zip(("kind", "name", "from", "what"), row, strict=True)) for row in rows]))

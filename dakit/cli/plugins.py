@@ -13,10 +13,13 @@ def plugins(plugin: PluginFiles = None, as_json: Json = False) -> None:
     """List the plugins found on this machine: distribution, version, what they offer, state."""
     from dakit.plugins import find_plugins
 
+    found = find_plugins(plugin or ())
     rows = [
         [p.distribution, p.name, p.version, " ".join(h.removeprefix("dakit_") for h in p.hooks), p.state]
-        for p in find_plugins(plugin or ()).found
+        for p in found.found
     ]
+    for text in found.warnings():
+        typer.echo(f"dakit: warning: {text}", err=True)
     headings = ["distribution", "plugin", "version", "offers", "state"]
     if as_json:
         typer.echo(json.dumps([dict(zip(headings, row, strict=True)) for row in rows], indent=1))

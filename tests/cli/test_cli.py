@@ -98,6 +98,49 @@ def test_plugins(dakit, toys):
     assert "active" in table
 
 
+def test_plugins_that_cannot_be_used_are_warned_of_and_a_run_goes_on(dakit, toy, tmp_path, monkeypatch):
+    bad = "from dakit import hookimpl\n@hookimpl\ndef dakit_translater():\n    return {}\n"
+    (tmp_path / "dakit_test_typo.py").write_text(bad)
+    (tmp_path / "dakit_test_typo-3.dist-info").mkdir()
+    (tmp_path / "dakit_test_typo-3.dist-info" / "METADATA").write_text("Name: dakit-test-typo\nVersion: 3\n")
+    (tmp_path / "dakit_test_typo-3.dist-info" / "entry_points.txt").write_text("[dakit]\ntypo = dakit_test_typo\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = 'dakit-test-typo/typo: failed: dakit asks no hook dakit_translater, did you mean "dakit_translators"?'
+    for command in (["check", *toy], ["list", "stage"], ["plugins"], ["run", *toy, "--variant", "s2t"]):
+        code, _, err = dakit(*command)
+        assert code == 0
+        assert err.count(f"dakit: warning: plugin not loaded: {text}\n") == 1
+    found = {row["plugin"]: row for row in json.loads(dakit("plugins", "--json")[1])}
+    assert found["typo"] == {"distribution": "dakit-test-typo", "plugin": "typo", "version": "3", "offers": "",
+                             "state": f"failed: {text.split('failed: ')[1]}"}  # fmt: skip
+    toy[0].write_text(toy_module.RECIPE.replace("{use: toy_translator}", "{use: typo_translator}"))
+    code, _, err = dakit("run", *toy)
+    assert code == 2
+    assert f"(plugin not loaded: {text})" in err
+
+
+def test_of_two_plugins_with_one_name_a_recipe_picks_one(dakit, toy, tmp_path):
+    (tmp_path / "mine.py").write_text(toy[2].read_text())
+    both = [*toy, "--plugin", tmp_path / "mine.py"]
+    text = toy_module.RECIPE
+    for name in ("toy_images", "toy_train", "toy_translate,", "toy_classifier"):
+        text = text.replace(name, f"{toy[2]}/{name}")
+    toy[0].write_text(text)
+    code, _, err = dakit("check", *both)
+    assert code == 2
+    one, two = f'"{toy[2]}/toy_translator"', f'"{tmp_path / "mine.py"}/toy_translator"'
+    assert f'2 plugins offer the translator "toy_translator": say which, {" or ".join(sorted((one, two)))}' in err
+    assert "components.generator.use" in err
+    toy[0].write_text(text.replace("toy_translator", f"{tmp_path / 'mine.py'}/toy_translator"))
+    code, _, err = dakit("check", *both)
+    assert 'the stage "toy_translate": say which' in err
+    text = text.replace("do: toy_translate\n", f"do: {toy[2]}/toy_translate\n")
+    toy[0].write_text(text.replace("toy_translator", f"{tmp_path / 'mine.py'}/toy_translator"))
+    assert dakit("check", *both)[0] == 0
+    assert dakit("run", *both, "--variant", "cycleat", "--fold", "0")[0] == 0
+    assert "nothing to do" in dakit("run", *both, "--variant", "cycleat", "--fold", "0")[1]
+
+
 def test_recipes_are_listed_with_what_they_are(dakit):
     _, out, _ = dakit("recipes")
     for name, path in shipped_recipes().items():
