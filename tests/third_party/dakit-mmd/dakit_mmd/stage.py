@@ -31,7 +31,8 @@ class TrainAligned:
         E[-log softmax(f(x))_y] + align(f(x), f(z)).
 
     Both batches go through the network as one, so that batch normalisation sees one distribution (Long et al.,
-    ICML 2015, with ``mmd``). No label of ``target`` is looked at. Adam.
+    ICML 2015, with ``mmd``). No label of ``target`` is looked at. Adam. One process does it: the distance is that of
+    whole batches.
 
     Inputs: ``source``, ``target``; optional ``init`` (weights to start from; the same network).
 

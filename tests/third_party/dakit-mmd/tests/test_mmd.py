@@ -8,8 +8,9 @@ import torch
 from dakit.interfaces import Prediction
 
 pytest.importorskip("dakit_mmd", reason="pip install --no-deps --no-build-isolation ./tests/third_party/dakit-mmd")
-from dakit.testing import check_transfer_loss
 from dakit_mmd.loss import MMD
+
+from dakit.testing import check_transfer_loss
 
 
 def said(features):

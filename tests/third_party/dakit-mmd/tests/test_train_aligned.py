@@ -9,9 +9,10 @@ from dakit.errors import DakitError
 from dakit.interfaces import Context, Engine, Prediction, Spec, Trained
 
 pytest.importorskip("dakit_mmd", reason="pip install --no-deps --no-build-isolation ./tests/third_party/dakit-mmd")
-from dakit.testing import check_stage
 from dakit_mmd.loss import MMD
 from dakit_mmd.stage import TrainAligned
+
+from dakit.testing import check_stage
 
 CLASSES = ("dark", "light")
 
