@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference.md"
 WHOLE = ("dakit", "dakit.hookspecs", "dakit.interfaces", "dakit.testing", "dakit.errors", "dakit.data.files")
@@ -40,7 +41,8 @@ def public_names(module: str) -> list[str]:
     if hasattr(loaded, "__all__"):
         return list(loaded.__all__)
     tree = ast.parse(inspect.getsource(loaded))
-    return [name for name, _ in statements(tree) if not name.startswith("_")]
+    names = [name for name, _ in statements(tree) if not name.startswith("_")]
+    return [name for name in names if not isinstance(getattr(loaded, name), TypeVar)]
 
 
 def stub(module: str, name: str) -> str:

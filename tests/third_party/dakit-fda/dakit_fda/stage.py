@@ -57,6 +57,8 @@ class FitFDA:
         trainer = Trainer(ctx)
         network = trainer.place(self.translator.build(), train=False)
         chosen = np.random.default_rng(ctx.seed).permutation(len(references))[: len(network.amplitudes)]
+        for observer in ctx.observers:
+            observer.work_started(f"taking the amplitudes of {len(chosen)} images", len(chosen))
         for place, index in enumerate(chosen):
             _, low = network.low(trainer.images(references[int(index)].image[None]))
             network.amplitudes[place] = low[0].abs()

@@ -61,7 +61,7 @@ def gap(model):
         images = domain(shift)
         x = torch.stack([images[i].image for i in range(len(images))]) / 127.5 - 1
         said.append(model.build()(x))
-    return float(MMD()(*said)), float((said[0].logits.argmax(1) == torch.tensor(images.labels)).float().mean())
+    return MMD()(*said).item(), float((said[0].logits.argmax(1) == torch.tensor(images.labels)).float().mean())
 
 
 def test_aligned_features_are_nearer_and_the_classes_are_kept(tmp_path):
