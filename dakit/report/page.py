@@ -301,12 +301,12 @@ def _domains(places: _Places) -> dict[str, Any] | None:
     charts, drawn = [], set()
     for _, path in found:
         with np.load(path, allow_pickle=False) as file:
-            points = file["points"]
-            for kind in ("domains", "classes"):  # of two maps in as many dimensions the first
-                title = f"{points.shape[1]}-D, by {'domain' if kind == 'domains' else 'class'}"
-                if title not in drawn and kind in file and any(names := file[kind].tolist()):
-                    drawn.add(title)
-                    charts.append(figures.scatter(points, names, title))
+            for points in (file[name] for name in ("points", "points_3d") if name in file):
+                for kind in ("domains", "classes"):  # of two maps in as many dimensions the first
+                    title = f"{points.shape[1]}-D, by {'domain' if kind == 'domains' else 'class'}"
+                    if title not in drawn and kind in file and any(names := file[kind].tolist()):
+                        drawn.add(title)
+                        charts.append(figures.scatter(points, names, title))
     return {"step": found[0][0], "charts": charts} if charts else None
 
 

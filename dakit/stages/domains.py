@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -23,7 +24,8 @@ class MapDomains:
     """Draw the first-layer features of the domains in one embedding.
 
     The selector's own embedding is used (``selector.embed``), so the picture shows the space in which
-    neighbours are chosen. At most ``images`` of each domain, evenly spaced.
+    neighbours are chosen; where it has 2 ``dimensions``, one in 3 is made for the report, too. At most ``images`` of
+    each domain, evenly spaced.
 
     Inputs: ``source``, ``target``; optional ``auxiliary``, ``classifier`` (whose first layer a selector may use).
 
@@ -32,7 +34,7 @@ class MapDomains:
         images: of each domain, at most.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, *, selector: Spec[Selector], images: Positive = 500) -> None:
         self.selector = selector
@@ -53,7 +55,10 @@ class MapDomains:
         auxiliary: ImageSet | None = None,
         classifier: Trained[Classifier] | None = None,
     ) -> DomainsMapped:
-        """Write ``domains.png`` and ``domains.npz``: points ``(N, 2 or 3)``, domain and class of each ("" = none)."""
+        """Write ``domains.png`` and ``domains.npz``.
+
+        The latter holds points ``(N, 2 or 3)``, perhaps points_3d ``(N, 3)``, domain and class of each ("" = none).
+        """
         trainer = Trainer(ctx)
         network = None if classifier is None else trainer.place(classifier.build(), train=False)
         domains = {"source": source, "auxiliary": auxiliary, "target": target}
@@ -67,10 +72,20 @@ class MapDomains:
             raise DakitError(f"the domains have images of different sizes: {sizes}")
         for observer in ctx.observers:
             observer.work_started(f"embedding {sum(map(len, sets.values()))} images", None)
-        seed_everything(ctx.seed)
-        points, notes = self.selector.build().embed(*sets.values(), classifier=network, device=trainer.device)
-        for text in notes:
-            ctx.note(text)
+        kept: dict[str, Any] = {}
+        for name, selector in self._selectors().items():
+            seed_everything(ctx.seed)
+            try:
+                points, notes = selector.build().embed(*sets.values(), classifier=network, device=trainer.device)
+            except DakitError as error:
+                if not kept:
+                    raise
+                notes = (f"no map in 3 dimensions: {error}",)
+            else:
+                kept[name] = points.numpy()
+            for text in notes:
+                if text not in ctx.notes:
+                    ctx.note(text)
         names = [name for name, images in sets.items() for _ in range(len(images))]
         classes = [
             images.classes[label] if label >= 0 and images.classes else ""
@@ -79,9 +94,17 @@ class MapDomains:
         ]
         np.savez(
             ctx.folder / "domains.npz",
-            points=points.numpy(),
+            **kept,
             domains=np.asarray(names),
             classes=np.asarray(classes, dtype=str),
         )
-        domains_png(points, names, ctx.folder / "domains.png")
+        domains_png(kept["points"], names, ctx.folder / "domains.png")
         return DomainsMapped(None)
+
+    def _selectors(self) -> dict[str, Spec[Selector]]:
+        """The recipe's own and, where that embeds in 2 dimensions, the same in 3."""
+        own, params = self.selector, dict(self.selector.params)
+        if params.get("dimensions") != 2:
+            return {"points": own}
+        params |= {"dimensions": 3} | ({"method": "auto"} if "method" in params else {})
+        return {"points": own, "points_3d": replace(own, params=params)}

@@ -61,6 +61,28 @@ def test_points_are_kept_in_the_order_of_the_domains(tmp_path: Path) -> None:
         assert picture.format == "PNG"
 
 
+class Turned(Averages):
+    """Embeds in as many dimensions as it is told, after its seed."""
+
+    def __init__(self, *, dimensions: int = 2, method: str = "flat only") -> None:
+        self.dimensions, self.method = dimensions, method
+
+    def embed(self, *sets: ImageSet, classifier: Any, device: torch.device) -> tuple[Tensor, tuple[str, ...]]:
+        assert self.method == ("flat only" if self.dimensions == 2 else "auto")
+        return torch.rand(sum(map(len, sets)), self.dimensions), ()
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(2, {"points": 2, "points_3d": 3}), (3, {"points": 3})])
+def test_a_map_in_two_dimensions_is_also_made_in_three(tmp_path: Path, asked: int, kept: dict[str, int]) -> None:
+    method = "flat only" if asked == 2 else "auto"
+    selector = tiny.spec(Turned, dimensions=asked, method=method)
+    MapDomains(selector=selector).run(tiny.context(tmp_path), source=RED, target=BLUE)
+    with np.load(tmp_path / "domains.npz") as found:
+        assert {name: found[name].shape[1] for name in found if name.startswith("points")} == kept
+        torch.manual_seed(tiny.context(tmp_path).seed)
+        assert np.array_equal(found["points"], torch.rand(13, asked).numpy())
+
+
 def test_the_class_of_each_point_is_kept(tmp_path: Path) -> None:
     points(tmp_path, source=tiny.images([2, 0]), target=tiny.images([1]), auxiliary=GREEN)
     with np.load(tmp_path / "domains.npz") as kept:
