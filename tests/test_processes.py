@@ -1,4 +1,4 @@
-"""Several processes: in forked children that meet by gloo (``several.py``), and as torchrun starts them (slow)."""
+"""Several processes: in forked children that meet by gloo (``several.py``), and as launchers start them (slow)."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_more_processes_than_gpus_are_refused(third_of_four, monkeypatch):
         processes.join(cuda=True)
 
 
-# ---------------------------------------------------------------------------------------- torchrun
+# --------------------------------------------------------------------------------------- launchers
 def test_the_page_s_slurm_script_is_one():
     page = (Path(__file__).parent.parent / "docs" / "many-machines.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
@@ -220,6 +220,7 @@ SMALL = [
 FAULT = '''
 import os
 import signal
+from dakit import hookimpl
 from dakit.data import batches
 
 made = batches.Batches._make
@@ -231,47 +232,58 @@ def make(self, n):
     return made(self, n)
 
 batches.Batches._make = make
+
+@hookimpl
+def dakit_classifiers():
+    return {}
 '''
 
 
-def torchrun(folder: Path, *arguments: str, device: str = "cpu", **environment: str):
+TORCHRUN = "torch.distributed.run --standalone --nproc-per-node 2"
+ACCELERATE = (
+    "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --main_process_port 0 "
+    "--mixed_precision no --dynamo_backend no"
+)
+
+
+def launch(folder: Path, *arguments: str, by: str = TORCHRUN, device: str = "cpu", **environment: str):
     """Two processes of a dakit command."""
     return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "dakit",
-         *arguments, "--set", f"engine.device={device}"],
+        [sys.executable, "-m", *by.split(), "-m", "dakit", *arguments, "--set", f"engine.device={device}"],
         cwd=folder, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
 
 
 @pytest.mark.slow
-def test_a_whole_recipe_runs_in_two_processes(tmp_path):
+@pytest.mark.parametrize("by", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
+def test_a_whole_recipe_runs_in_two_processes(tmp_path, by):
     (tmp_path / "fault.py").write_text(FAULT)
-    ended = torchrun(tmp_path, "run", "cycleat_sfew", *SMALL)
+    ended = launch(tmp_path, "run", "cycleat_sfew", *SMALL, by=by)
     assert ended.returncode == 0, ended.stderr
     assert len(re.findall(r"made \d+ stage results, reused 0", ended.stdout)) == 1  # told once
     run = open_run(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "run.json").read_text())["processes"] == 2
-    ((_, predictions, *_),) = [(row, *run.rounds(row)) for row in run.results["rows"]]
+    (predictions,) = run.rounds("cycleat")
     assert len(predictions.evaluation.labels) == 21
 
 
 @pytest.mark.slow
 def test_a_killed_process_ends_the_run_which_one_process_finishes(tmp_path, dakit):
     (tmp_path / "fault.py").write_text(FAULT)
-    ended = torchrun(tmp_path, "run", "cycleat_sfew", *SMALL, FAULT="")
+    ended = launch(tmp_path, "run", "cycleat_sfew", *SMALL, FAULT="")
     assert ended.returncode == 1
     assert "dakit, process 0 of 2: " in ended.stderr
     assert not list((tmp_path / "out" / "store").glob("*/done.json"))
     code, out, err = dakit("run", "cycleat_sfew", *SMALL, "--set", "engine.device=cpu")
     assert code == 0, err
-    assert "going on from step" in out
-    assert "trained by 2, then 1 processes" in out
+    assert "going on from step" in out + err
+    assert "trained by 2, then 1 processes" in out + err
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_a_whole_recipe_runs_on_two_gpus(tmp_path):
     (tmp_path / "fault.py").write_text(FAULT)
-    ended = torchrun(tmp_path, "run", "cycleat_sfew", *SMALL, device="cuda")
+    ended = launch(tmp_path, "run", "cycleat_sfew", *SMALL, device="cuda")
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "out" / "results.json").is_file()
