@@ -30,14 +30,14 @@ from dakit.yaml_lines import read_yaml
 
 Key = tuple[str, ...]
 
-_ROOT: Mapping[str, Any] = {
+ROOT: Mapping[str, Any] = {
     "recipe": str, "title": str, "method": str, "rows": list, "seeds": list, "engine": dict, "observers": list,
     "data": dict, "components": dict, "stages": dict, "pictures": list, "variants": dict, "profiles": dict,
     "published": dict, "baseline": str,
 }  # fmt: skip
 _DATA_SETTINGS = ("size", "classes", "on_bad_image")  # every other key of `data` is a role
-_NAME = r"[A-Za-z_][\w-]*"
-_COMPONENTS = [kind for kind in KINDS if kind not in ("dataset", "observer", "stage")]
+NAME = r"[A-Za-z_][\w-]*"
+COMPONENTS = [kind for kind in KINDS if kind not in ("dataset", "observer", "stage")]
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class _Checker:
     # ------------------------------------------------------------------------------ the document
     def check(self, profile: str | None, overrides: Iterable[str], observe: Iterable[str]) -> Recipe:
         if not isinstance(self.data, dict):
-            raise RecipeError([f"{self.path}: a recipe is a mapping with {', '.join(_ROOT)}"])
+            raise RecipeError([f"{self.path}: a recipe is a mapping with {', '.join(ROOT)}"])
         for key in ("recipe", "method", "data", "stages"):
             if key not in self.data:
                 self.problem((key,), "is missing")
@@ -237,7 +237,7 @@ class _Checker:
             self.problem(("variants", method), "is the method itself; a variant needs another name")
         for row, changes in variants.items():
             for dotted in changes:
-                if dotted.split(".")[0] in _ROOT.keys() - {"data", "components", "stages"}:
+                if dotted.split(".")[0] in ROOT.keys() - {"data", "components", "stages"}:
                     self.problem(("variants", row, dotted), "a variant changes data, components and stages only")
         self.stop_on_problems()
 
@@ -295,19 +295,19 @@ class _Checker:
         """
         before = len(self.problems)
         for key, value in document.items():
-            if key not in _ROOT:
-                self.problem((key,), f"a recipe has no such key{did_you_mean(key, _ROOT)}")
-            elif not isinstance(value, _ROOT[key]):
-                self.problem((key,), f"must be a {_NAMES[_ROOT[key]]}, not {value!r}")
+            if key not in ROOT:
+                self.problem((key,), f"a recipe has no such key{did_you_mean(key, ROOT)}")
+            elif not isinstance(value, ROOT[key]):
+                self.problem((key,), f"must be a {_NAMES[ROOT[key]]}, not {value!r}")
             elif key in ("rows", "pictures") and not all(isinstance(name, str) for name in value):
                 self.problem((key,), f"must be a list of names, not {value!r}")
-            elif key in ("recipe", "method") and not re.fullmatch(_NAME, value):
+            elif key in ("recipe", "method") and not re.fullmatch(NAME, value):
                 self.problem((key,), f"a name is letters, digits, _ and -, not {value!r}")
         if len(self.problems) > before:
             self.stop_on_problems()
         for group in ("data", "components", "stages", "variants", "profiles"):
             for name, value in document.setdefault(group, {}).items():
-                if not re.fullmatch(_NAME, name):
+                if not re.fullmatch(NAME, name):
                     self.problem((group, name), "a name is letters, digits, _ and -")
                 if not isinstance(value, dict) and not (group == "data" and name in _DATA_SETTINGS):
                     self.problem((group, name), f"must be a mapping, not {value!r}")
@@ -329,10 +329,10 @@ class _Checker:
             here = (*at, dotted)
             place = origin or self.where.get(here, str(self.path))
             key = tuple(dotted.split("."))
-            if key[0] not in _ROOT:
+            if key[0] not in ROOT:
                 groups = [g for g in ("data", "components", "stages") if key[0] in document[g]]
                 if not groups:
-                    names = [*document["stages"], *document["components"], *document["data"], *_ROOT]
+                    names = [*document["stages"], *document["components"], *document["data"], *ROOT]
                     self.problems[f'{place}: {dotted}: nothing is called "{key[0]}"{did_you_mean(key[0], names)}'] = (
                         None
                     )
@@ -438,9 +438,9 @@ class _Checker:
             return None
         if kind is not None:
             return self.spec(kind, use, params, key)
-        kinds = [k for k in _COMPONENTS if self.registry.called(k, use)]
+        kinds = [k for k in COMPONENTS if self.registry.called(k, use)]
         if not kinds:
-            names = [entry.name for k in _COMPONENTS for entry in self.registry.entries(k)]
+            names = [entry.name for k in COMPONENTS for entry in self.registry.entries(k)]
             failed = "".join(f"\n  (plugin not loaded: {line})" for line in self.registry.failures())
             self.problem((*key, "use"), f'no plugin offers "{use}"{did_you_mean(str(use), names)}{failed}')
             return None
@@ -546,7 +546,7 @@ class _Checker:
         if not isinstance(value, str) or value not in components:
             self.problem(key, f'there is no component "{value}"{did_you_mean(str(value), components)}')
             return missing
-        kinds = [k for k in _COMPONENTS if self.registry.called(k, str(components[value].get("use")))]
+        kinds = [k for k in COMPONENTS if self.registry.called(k, str(components[value].get("use")))]
         if not kinds:
             return missing  # told where it stands
         if kind not in kinds:

@@ -24,6 +24,7 @@ from dakit.cli import (
     recipes,
     report,
     run,
+    schema,
     translate,
     verify,
 )
@@ -56,6 +57,7 @@ app.command("show")(components.show)
 app.command("check-plugin")(check_plugin.check_plugin)
 app.command("bench")(bench.bench)
 app.command("plugins")(plugins.plugins)
+app.command("schema")(schema.schema)
 app.command("recipes")(recipes.recipes)
 
 
