@@ -54,11 +54,14 @@ def run(checks: Sequence[Check], spec: Spec[Any]) -> list[Result]:
 
 
 def is_described(spec: Spec[Any]) -> None:
-    """Users see the docstring and its list of parameters in `dakit show`: it names every parameter."""
+    """Users read docstring and parameters in `dakit show`, which names every one; an annotation is what is checked."""
     text = inspect.getdoc(spec.factory) or ""
     wanted(text and not text.startswith("Create a new"), "it has no docstring")
     missing = [name for name in spec.params if name not in text]
     wanted(not missing, f"the docstring does not name {', '.join(missing)}")
+    given = inspect.signature(spec.factory).parameters
+    bare = [name for name in spec.params if name in given and given[name].annotation is inspect.Parameter.empty]
+    wanted(not bare, f"no annotation says what {', '.join(bare)} may be")
 
 
 def images(count: int, size: int = 64) -> torch.Tensor:

@@ -114,11 +114,19 @@ def gradients_reach_images_and_weights(spec: Spec[Any]) -> None:
     first = out.logits if isinstance(out, Prediction) else out
     (first * torch.randn_like(first)).sum().backward()
     wanted(given.grad is not None and bool(given.grad.any()), "no gradient reaches the images")
-    assert given.grad is not None
-    wanted(finite(given.grad), "the images' gradient is not finite")
     idle = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
     wanted(not idle, f"no gradient reaches {', '.join(idle[:3])}")
-    wanted(finite(*(p.grad for p in network.parameters() if p.grad is not None)), "a weight's gradient is not finite")
+
+
+def gradients_are_finite(spec: Spec[Any]) -> None:
+    """Noise and images of one colour are learned from without NaN, which would spread to every weight."""
+    for given in (images(2), -torch.ones(2, 3, 64, 64)):
+        network = made(spec)
+        out = network(given.requires_grad_())
+        first = out.logits if isinstance(out, Prediction) else out
+        first.sum().backward()
+        gradients = [part.grad for part in (given, *network.parameters()) if part.grad is not None]
+        wanted(finite(*gradients), "a gradient is NaN or infinite")
 
 
 def leaves_its_input_alone(spec: Spec[Any]) -> None:
@@ -149,6 +157,19 @@ def same_seed_gives_the_same_network(spec: Spec[Any]) -> None:
     wanted(all(torch.equal(states[0][name], states[1][name]) for name in states[0]), "one seed gave two networks")
 
 
+def every_build_is_its_own(spec: Spec[Any]) -> None:
+    """G_SW and G_WS are built of one name: they share no tensor, and building does not seed torch anew."""
+    networks = made(spec), made(spec)
+    one, other = ({t.data_ptr() for t in network.state_dict().values() if t.numel()} for network in networks)
+    wanted(not one & other, "two builds share a tensor")
+    drawn = []
+    for seed in (5, 6):
+        torch.manual_seed(seed)
+        made(spec)
+        drawn.append(float(torch.rand(())))
+    wanted(drawn[0] != drawn[1], "building it sets torch's seed")
+
+
 def weights_survive_a_file(spec: Spec[Any]) -> None:
     """Results are kept as safetensors: a fresh network with the loaded state dict computes the same."""
     network, given = made(spec).eval(), images(2)
@@ -164,19 +185,25 @@ def weights_survive_a_file(spec: Spec[Any]) -> None:
 
 
 def moves_to_other_precisions_and_devices(spec: Spec[Any]) -> None:
-    """Nothing inside makes a tensor of a fixed dtype or device: it runs in float64, under bf16 autocast, on a GPU."""
+    """Nothing inside is of a fixed dtype, device or layout: float64, bf16 autocast, channels last, a GPU all work."""
     network, given = made(spec).eval(), images(2)
     wanted(finite(*outputs(copy.deepcopy(network).double()(given.double()))), "float64 gives no finite result")
     with torch.autocast("cpu", torch.bfloat16):
         wanted(finite(*outputs(network(given))), "bf16 gives no finite result")
+    last = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    wanted(finite(*outputs(last(given.to(memory_format=torch.channels_last)))), "channels last gives no finite result")
+    try:
+        copy.deepcopy(network).to("meta")(given.to("meta"))
+    except Exception as error:  # any other is of a module that looks at values, which this device does not have
+        wanted("expected device" not in str(error), "a tensor does not move with the module: register it as a buffer")
     if torch.cuda.is_available():
         wanted(finite(*outputs(network.cuda()(given.cuda()))), "the GPU gives no finite result")
 
 
 _NETWORK: tuple[Check, ...] = (
-    outputs_are_finite, gradients_reach_images_and_weights, leaves_its_input_alone,
-    evaluation_sees_one_image_at_a_time, same_seed_gives_the_same_network, weights_survive_a_file,
-    moves_to_other_precisions_and_devices,
+    outputs_are_finite, gradients_reach_images_and_weights, gradients_are_finite, leaves_its_input_alone,
+    evaluation_sees_one_image_at_a_time, same_seed_gives_the_same_network, every_build_is_its_own,
+    weights_survive_a_file, moves_to_other_precisions_and_devices,
 )  # fmt: skip
 TRANSLATOR: tuple[Check, ...] = (is_described, is_a_module, translates_to_the_same_shape_and_range, *_NETWORK)
 DISCRIMINATOR: tuple[Check, ...] = (is_described, is_a_module, judges_every_image, *_NETWORK)

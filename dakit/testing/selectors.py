@@ -114,7 +114,7 @@ class _Watched(TensorImages):
 
 def does_not_hold_all_images(spec: Spec[Any]) -> None:
     """A pool may have 150,000 images: they are read and left in chunks, at most 1,024 at a time."""
-    inner = noise(2000, 1)
+    inner = noise(1100, 1)
     pool = _Watched(inner.images, inner.labels, classes=CLASSES)
     choose(spec, pool, noise(6, 2))
     wanted(pool.most <= 1024, f"{pool.most} images were held at one time")

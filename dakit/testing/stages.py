@@ -235,12 +235,14 @@ def says_what_it_takes_and_makes(spec: Spec[Any]) -> None:
 
 
 def makes_what_it_says(spec: Spec[Any]) -> None:
-    """The result holds every output, None only where its annotation allows it."""
+    """The result holds every output, None only where its annotation allows it; later stages can build its networks."""
     with tempfile.TemporaryDirectory() as folder:
         outputs = outputs_of(spec, Path(folder))
     for name, hint in stage_outputs(spec.factory).items():
         value = getattr(outputs, name, None)
         wanted(value is not None or optional(hint), f"{name} is None")
+        if isinstance(value, Trained):
+            value.build()
 
 
 def changing_a_parameter_changes_its_key(spec: Spec[Any]) -> None:

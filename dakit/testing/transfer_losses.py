@@ -54,6 +54,8 @@ def gradient_is_the_derivative(spec: Spec[Any]) -> None:
         said: Tensor = loss(teacher, Prediction(logits, features, maps))
         return said
 
+    dtype = value(*parts).dtype
+    wanted(dtype == torch.float64, f"float64 gives {dtype}: where bf16 is to be widened, use torch.promote_types")
     try:
         torch.autograd.gradcheck(value, parts, eps=1e-6, atol=1e-5)
     except RuntimeError as error:

@@ -66,11 +66,19 @@ def test_a_docstring_names_every_parameter() -> None:
 
         def __init__(self, *, width: int = 3, depth: int = 2) -> None: ...
 
-    found = [run((is_described,), tiny.spec(kind, width=3, depth=2))[0].problem for kind in (Silent, Half)]
+    class Bare:
+        """Has width and depth."""
+
+        def __init__(self, *, width=3, depth: int = 2) -> None: ...  # type: ignore[no-untyped-def]
+
+    kinds = (Silent, Half, Bare)
+    found = [run((is_described,), tiny.spec(kind, width=3, depth=2))[0].problem for kind in kinds]
     assert found[0] is not None
     assert found[0].startswith("it has no docstring")
     assert found[1] is not None
     assert found[1].startswith("the docstring does not name depth.")
+    assert found[2] is not None
+    assert found[2].startswith("no annotation says what width may be.")
 
 
 def test_every_check_gives_its_reason() -> None:

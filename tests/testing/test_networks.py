@@ -11,7 +11,7 @@ from dakit.interfaces import Prediction
 from dakit.registry import Registry
 from dakit.testing import check_component
 
-NEEDED: dict[str, dict[str, Any]] = {"torchvision": {"arch": "alexnet"}, "timm": {"arch": "resnet18"}}
+NEEDED: dict[str, dict[str, Any]] = {"timm": {"arch": "test_resnet"}}
 
 
 def failed(kind: str, factory: Callable[..., Any], **params: Any) -> set[str]:
@@ -21,7 +21,14 @@ def failed(kind: str, factory: Callable[..., Any], **params: Any) -> set[str]:
 @pytest.mark.parametrize("kind", ["translator", "discriminator", "classifier"])
 def test_every_registered_network_keeps_the_contract(registry: Registry, kind: str) -> None:
     for entry in registry.entries(kind):
-        assert failed(kind, entry.factory, **NEEDED.get(entry.name, {})) == set(), entry.name
+        if entry.name != "torchvision":
+            assert failed(kind, entry.factory, **NEEDED.get(entry.name, {})) == set(), entry.name
+
+
+@pytest.mark.slow  # draws the 57 million weights of its smallest network two dozen times
+def test_torchvision_keeps_the_contract(registry: Registry) -> None:
+    factory = registry.find("classifier", "torchvision").factory
+    assert failed("classifier", factory, arch="alexnet") == set()
 
 
 class Translator(nn.Module):
@@ -121,6 +128,50 @@ class Unseeded(Translator):
         nn.init.constant_(self.layer.weight, 1 / (2 + next(_CALLS)))
 
 
+class OneColour(Translator):
+    """Divides by a standard deviation whose gradient is infinite at 0."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images / (1 + images.var((2, 3), keepdim=True).sqrt()))
+
+
+class Reseeds(Translator):
+    """Always the same weights."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__()
+
+
+_LAYER = nn.Conv2d(3, 3, 3, padding=1)
+
+
+class Shared(Translator):
+    """One layer for all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = _LAYER
+
+
+class NoBuffer(Translator):
+    """Its tensor stays on the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = torch.ones(1, 3, 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * self.weights
+
+
+class OneLayout(Translator):
+    """Reads memory in one order."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).view(-1).view(images.shape)
+
+
 class NoModule:
     """A function in disguise."""
 
@@ -133,7 +184,12 @@ class NoModule:
     [
         (TooLarge, {"translates_to_the_same_shape_and_range"}),
         (Shrinking, {"translates_to_the_same_shape_and_range"}),
-        (NanOnBlack, {"outputs_are_finite", "evaluation_sees_one_image_at_a_time"}),
+        (NanOnBlack, {"outputs_are_finite", "gradients_are_finite", "evaluation_sees_one_image_at_a_time"}),
+        (OneColour, {"gradients_are_finite"}),
+        (Reseeds, {"every_build_is_its_own"}),
+        (Shared, {"every_build_is_its_own"}),
+        (NoBuffer, {"moves_to_other_precisions_and_devices"}),
+        (OneLayout, {"moves_to_other_precisions_and_devices"}),
         (Detached, {"gradients_reach_images_and_weights"}),
         (Idle, {"gradients_reach_images_and_weights"}),
         (InPlace, {"leaves_its_input_alone", "evaluation_sees_one_image_at_a_time", "weights_survive_a_file"}),

@@ -69,6 +69,8 @@ class Draw:
             train.images.zero_()  # type: ignore[attr-defined]
         for weight in network.parameters():
             torch.nn.init.constant_(weight, total)
+        if self.fault == "another network":
+            network = torch.nn.Linear(2, 2)
         return Made(None if self.fault == "nothing" else trained(network, self.classifier, train.classes))  # type: ignore[arg-type]
 
 
@@ -96,6 +98,7 @@ def test_a_broken_stage_fails_its_check(fault: str, expected: set[str]) -> None:
 
 def test_a_result_that_is_not_there_or_a_version_that_is_no_number() -> None:
     assert "makes_what_it_says" in failed(Draw, fault="nothing")
+    assert "makes_what_it_says" in failed(Draw, fault="another network")
     assert failed(Unversioned) == {"says_what_it_takes_and_makes"}
 
 

@@ -38,6 +38,8 @@ class Loss:
             return difference.square().mean(1)
         if self.fault == "nan":
             return difference.square().mean() / (len(difference) - 1)
+        if self.fault == "float32":
+            return difference.float().square().mean()
         if self.fault == "detached":
             return difference.detach().square().mean().requires_grad_()
         if self.fault == "half gradient":
@@ -72,6 +74,7 @@ _NOISE = iter(range(1, 10**6))
                     "a_condensed_teacher_gives_the_same_loss"}),
         ("nan", {"is_a_finite_scalar"}),
         ("detached", {"gradients_reach_the_student_alone", "gradient_is_the_derivative"}),
+        ("float32", {"gradient_is_the_derivative"}),
         ("half gradient", {"gradient_is_the_derivative"}),
         ("not zero", {"is_zero_where_it_says_so"}),
         ("nan gradient", {"is_zero_where_it_says_so"}),
