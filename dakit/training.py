@@ -225,9 +225,8 @@ class Trainer:
                 logged = {"history": history, "window": window, "count": count}
                 save_state(checkpoint, {"parts": parts, "done": done, "processes": trained_by, **logged})
             processes.wait()
-            for old in checkpoint.parent.glob(_of_process(checkpoint, "*").name):
-                if not processes.first() and old != _of_process(checkpoint, done):
-                    old.unlink()
+            for old in set(checkpoint.parent.glob(_of_process(checkpoint, "*").name)) - {_of_process(checkpoint, done)}:
+                old.unlink()  # the first has none
 
         step_done = checkpoints(engine, done, save, together=True)
         while done < steps:
