@@ -287,8 +287,10 @@ class TrainTranslator:
         G_SW, G_WS, D_W, D_S = (nets[name] for name in ("G_SW", "G_WS", "D_W", "D_S"))
         for critic in (D_W, D_S):
             critic.requires_grad_(False)
-        # One direction after the other: the gradients add up to those of the sum, with half the memory.
-        with trainer.autocast():
+        # One direction after the other: the gradients add up to those of the sum, with half the memory. Where several
+        # processes train, the generators' are averaged once, after the second.
+        later = trainer.accelerator.no_sync
+        with later(G_SW), later(G_WS), trainer.autocast():
             fake_w, losses = self._direction(x_s, x_w, G_SW, G_WS, D_W, "W")
             if "f_W" in nets:
                 said: Prediction = nets["f_W"](fake_w)
