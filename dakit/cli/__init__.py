@@ -17,6 +17,7 @@ from dakit.cli import (
     doctor,
     export,
     init,
+    new,
     plan,
     plugins,
     predict,
@@ -54,6 +55,7 @@ app.command("verify")(verify.verify)
 app.command("check")(check.check)
 app.command("list")(components.list_)
 app.command("show")(components.show)
+app.command("new")(new.new)
 app.command("check-plugin")(check_plugin.check_plugin)
 app.command("bench")(bench.bench)
 app.command("plugins")(plugins.plugins)
