@@ -220,27 +220,6 @@ def test_other_networks_or_classes_than_those_of_init_are_refused(tmp_path: Path
         run(tmp_path, init=tiny.fresh(F, 0, tiny.CLASSES[::-1]))
 
 
-@pytest.mark.parametrize("killed_in", [2, 6, 7])
-def test_killed_and_run_again_ends_with_the_same_bits(tmp_path: Path, killed_in: int) -> None:
-    """With dropout, augmentation, a falling rate, two sets and a learned transfer loss."""
-    loss, built = tiny.recorded(tiny.Adapted)
-    settings = {
-        "classifier": tiny.spec(tiny.Classifier, dropout=0.3, norm=True), "init": None, "steps": 7, "lr": 0.02,
-        "teacher": tiny.fresh(TEACHER, 60, tiny.CLASSES), "transfer": loss, "decay_from": 0.3, "weight_decay": 0.01,
-        "extra": tiny.images([0, 1, 2, 0, 1], seed=3), "extra_share": 0.5, "augment": {"flip": 0.5, "light": 0.2},
-    }  # fmt: skip
-    torch.manual_seed(1)
-    whole = run(tmp_path / "whole", **settings)
-    torch.manual_seed(1)
-    with pytest.raises(tiny.Interruption):
-        run(tmp_path / "cut", tiny.Unplug(killed_in), checkpoint_steps=1, **settings)
-    torch.manual_seed(2)
-    resumed = run(tmp_path / "cut", checkpoint_steps=1, **settings)
-    assert tiny.same(resumed.state, whole.state)
-    assert built[2].scale.item() == built[0].scale.item() != 0.5
-    assert history(tmp_path / "cut") == history(tmp_path / "whole")
-
-
 # -------------------------------------------------------------------------------------------- batches
 class Watched(tiny.Classifier):
     """Remembers the first pixel of every image in every batch that it was trained on."""
@@ -449,18 +428,6 @@ def test_validation_images_are_not_learned_from_and_are_whole_groups(
     assert kept.base is people  # of the training side, not of extra
     assert (len(kept), len(set(kept.groups)), sorted(set(kept.labels))) == (6, 1, [0, 1, 2])
     assert set(chain(*batches)) == {*range(24), *range(100, 109)} - set(kept.indices)
-
-
-@pytest.mark.parametrize("killed_in", [1, 9, 13, 20])
-def test_choosing_by_validation_resumes_with_the_same_bits(tmp_path: Path, killed_in: int) -> None:
-    settings = {**CHOOSE, "classifier": tiny.spec(tiny.Classifier, dropout=0.3, norm=True)}
-    torch.manual_seed(1)
-    whole = run(tmp_path / "whole", **settings)
-    torch.manual_seed(1)
-    with pytest.raises(tiny.Interruption):
-        run(tmp_path / "cut", tiny.Unplug(killed_in), checkpoint_steps=3, **settings)
-    torch.manual_seed(1 if killed_in <= 3 else 2)  # before the first checkpoint it begins anew
-    assert tiny.same(run(tmp_path / "cut", checkpoint_steps=3, **settings).state, whole.state)
 
 
 def test_the_head_alone_can_be_chosen_by_validation(tmp_path: Path) -> None:

@@ -11,22 +11,52 @@ from PIL import Image
 
 from dakit.data.sets import TensorImages
 from dakit.interfaces import ImageSet, Sample
+from dakit.registry import Registry
 from dakit.testing import check_component
-from dakit_builtins.image_folder import image_folder
-from dakit_builtins.synthetic_faces import synthetic_faces
+from layouts import write_bu3dfe, write_emotionet, write_lfw, write_sfew
 
 
 def failed(factory: Callable[..., Any], **params: Any) -> set[str]:
     return {result.check for result in check_component("dataset", factory, params) if result.problem}
 
 
-def test_built_in_datasets_keep_the_contract(tmp_path: Path) -> None:
-    assert failed(synthetic_faces, domain="wild", people=3, per_person=1) == set()
-    for i, name in enumerate("abca"):
-        (tmp_path / name).mkdir(exist_ok=True)
+def write_images(root: Path) -> Path:
+    """Two classes of folders, and the same four files in ``list.csv``."""
+    lines = ["path,label,group"]
+    for i, name in enumerate("abab"):
+        (root / name).mkdir(parents=True, exist_ok=True)
         noise = np.random.default_rng(i).integers(256, size=(50, 40, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(tmp_path / name / f"{i}.png")
-    assert failed(image_folder, root=str(tmp_path)) == set()
+        Image.fromarray(noise).save(root / name / f"{i}.png")
+        lines.append(f"{name}/{i}.png,{name},person {i}")
+    (root / "list.csv").write_text("\n".join(lines))
+    return root
+
+
+def write_digits(root: Path) -> Path:
+    """``usps.npz``, 20 digits on each side."""
+    pixels, labels = np.random.default_rng(0).integers(256, size=(20, 16, 16), dtype=np.uint8), np.arange(20) % 10
+    root.mkdir()
+    np.savez(root / "usps.npz", X_train=pixels, y_train=labels, X_test=pixels, y_test=labels)
+    return root
+
+
+DATA: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "bu3dfe": lambda root: {"root": str(write_bu3dfe(root, people=2, size=8))},
+    "digits": lambda root: {"root": str(write_digits(root)), "which": "usps"},
+    "emotionet": lambda root: {"root": str(write_emotionet(root, per_class=2, size=8))},
+    "image_folder": lambda root: {"root": str(write_images(root))},
+    "manifest": lambda root: {"file": str(write_images(root) / "list.csv")},
+    "sfew": lambda root: {"root": str(write_sfew(root, per_class=2, size=8))},
+    "synthetic_faces": lambda root: {"domain": "wild", "people": 3, "per_person": 1},
+    "web_faces": lambda root: {"root": [str(write_lfw(root, size=8))]},
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_every_registered_dataset_keeps_the_contract(registry: Registry, tmp_path: Path, name: str) -> None:
+    assert {entry.name for entry in registry.entries("dataset")} == DATA.keys()
+    factory = registry.find("dataset", name).factory
+    assert failed(factory, **DATA[name](tmp_path / "data")) == set()
 
 
 _CALLS = iter(range(10**6))

@@ -7,11 +7,18 @@ from typing import Any, ClassVar, NamedTuple
 import pytest
 import torch
 
+import tiny
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Spec, Trained
 from dakit.registry import Registry
 from dakit.testing import check_component, check_stage
 from dakit.testing.stages import small, small_components
 from dakit.training import trained
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage is run two dozen times, and seven eighths of it would be the drawing of its curves."""
+    monkeypatch.setattr("dakit.stages.translator.curves_png", lambda history, path: path.touch())
 
 
 def failed(factory: Callable[..., Any], **params: Any) -> set[str]:
@@ -31,13 +38,15 @@ def test_built_in_stages_keep_the_contract(registry: Registry, name: str) -> Non
     assert failed(registry.find("stage", name).factory, **NEEDED.get(name, {})) == set()
 
 
-def test_with_a_teacher_too(registry: Registry) -> None:
-    transfer = small("transfer_loss")
+def test_with_all_that_a_resumed_run_could_get_wrong(registry: Registry) -> None:
+    """Dropout, augmentation, a falling rate, two sets, a pool, the best weights so far, a loss that learns."""
+    learns = {"transfer": tiny.spec(tiny.Adapted), "augment": {"flip": 0.5, "light": 0.2}, "decay_from": 0.3}
     classifier = registry.find("stage", "train_classifier").factory
-    assert failed(classifier, steps=5, batch_size=8, transfer=transfer, augment={"flip": 0.5}) == set()
+    joined = {"steps": 7, "batch_size": 8, "extra_share": 0.5, "weight_decay": 0.01}
+    assert failed(classifier, **learns, **joined) == set()
     assert failed(classifier, steps=11, batch_size=8, choose="validation") == set()
     translator = registry.find("stage", "train_translator").factory
-    assert failed(translator, **NEEDED["train_translator"], classifier=small("classifier"), transfer=transfer) == set()
+    assert failed(translator, **learns, **NEEDED["train_translator"], pool=3, classifier=small("classifier")) == set()
 
 
 class Made(NamedTuple):
