@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import os
 import random
 import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,15 @@ from dakit.registry import Registry
 
 @pytest.fixture(autouse=True, scope="session")
 def _machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One thread, as the tensors are tiny and the machine may be busy, and no trace in the user's own cache."""
+    """One thread, as the tensors are tiny and the machine may be busy; no trace in the user's own cache, and no
+    plugin but dakit's own, whatever is installed.
+    """
     torch.set_num_threads(1)
-    before = os.environ.get("DAKIT_CACHE")
-    os.environ["DAKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    if before is None:
-        del os.environ["DAKIT_CACHE"]
-    else:
-        os.environ["DAKIT_CACHE"] = before
+    others = [entry.dist.name for entry in entry_points(group="dakit") if entry.dist and entry.dist.name != "dakit"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("DAKIT_DISABLE_PLUGINS", ",".join(others))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -41,6 +41,7 @@ def install(monkeypatch):
 
     def pretend(**values):
         entries = [Installed(name, value, "dakit") for name, value in values.items()]
+        monkeypatch.delenv("DAKIT_DISABLE_PLUGINS")
         monkeypatch.setattr(plugins, "entry_points", lambda group: entries if group == "dakit" else [])
 
     return pretend

@@ -36,7 +36,7 @@ def check_plugin(
 
     registry = Registry(find_plugins(plugin or ()))
     entries = _named(registry, names or [str(file) for file in plugin or ()])
-    params = _parameters(entries, set_ or ())
+    params = _parameters(registry, entries, set_ or ())
 
     from dakit.testing import Result, check_component
     from dakit.testing.stages import small_components
@@ -93,10 +93,15 @@ def _named(registry: Registry, names: list[str]) -> list[Entry]:
     return list(dict.fromkeys(entry for name in names for entry in known[name]))
 
 
-def _parameters(entries: list[Entry], settings: Iterable[str]) -> dict[Entry, dict[str, Any]]:
-    """For each component the settings that are for it; every setting is for at least one."""
-    import inspect
+def _parameters(registry: Registry, entries: list[Entry], settings: Iterable[str]) -> dict[Entry, dict[str, Any]]:
+    """For each component the settings that are for it; every setting is for at least one.
 
+    A component that a stage takes is written as in a recipe, ``{use: NAME, ...}``.
+    """
+    import inspect
+    import typing
+
+    from dakit.registry import component_kind
     from dakit.yaml_lines import read_yaml
 
     takes = {entry: set(inspect.signature(entry.factory).parameters) for entry in entries}
@@ -111,5 +116,11 @@ def _parameters(entries: list[Entry], settings: Iterable[str]) -> dict[Entry, di
             known = set().union(*takes.values())
             raise DakitError(f"--set {text}: no component to check has this parameter{did_you_mean(parameter, known)}")
         for entry in found:
-            params[entry][parameter] = read_yaml(value, f"--set {key}")[0]
+            given = read_yaml(value, f"--set {key}")[0]
+            if entry.kind == "stage" and isinstance(given, dict) and "use" in given:
+                target = entry.factory.__init__ if inspect.isclass(entry.factory) else entry.factory
+                kind = component_kind(typing.get_type_hints(target, include_extras=True)[parameter])
+                if kind is not None:
+                    given = registry.spec(kind, str(given["use"]), {k: v for k, v in given.items() if k != "use"})
+            params[entry][parameter] = given
     return params

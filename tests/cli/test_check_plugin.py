@@ -78,6 +78,22 @@ def test_a_stage_is_given_small_components(dakit):
     assert problems(out) == {"stage/select": []}
 
 
+def test_a_stage_may_be_given_a_component_as_in_a_recipe(dakit):
+    code, out, err = dakit(
+        "check-plugin",
+        "select",
+        "--set",
+        "selector={use: random, neighbours: 3}",
+    )
+    assert (code, "all passed" in out) == (0, True), out + err
+    code, _, err = dakit("check-plugin", "select", "--set", "selector={use: random, neighbors: 3}")
+    assert code == 2
+    assert 'selector "random" has no such parameter, did you mean "neighbours"?' in err
+    code, _, err = dakit("check-plugin", "select", "--set", "selector={use: patchgan}")
+    assert code == 2
+    assert 'no selector is called "patchgan"' in err
+
+
 def test_a_whole_file_with_the_right_check_failed(dakit, plugin):
     code, out, _ = dakit("check-plugin", "--plugin", plugin, "--set", "needs.offset=1.0", "--json")
     assert code == 1

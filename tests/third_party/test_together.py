@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -43,6 +44,20 @@ def test_both_are_listed_with_their_distribution(dakit):
     assert found["dakit-mmd"]["offers"] == "transfer_losses stages"
     assert found["dakit-fda"]["offers"] == "translators stages"
     assert {found[name]["state"] for name in PLUGINS} == {"active"}
+
+
+@installed
+@pytest.mark.parametrize("name", PLUGINS)
+def test_the_commands_of_its_readme(name, dakit):
+    """All but the one that installs it; the last one runs the contract of every kind it offers."""
+    text = (HERE / name / "README.md").read_text(encoding="utf-8")
+    commands = [line.split(maxsplit=1)[1] for line in text.splitlines() if line.startswith("dakit ")]
+    assert len(commands) == 3
+    for command in commands:
+        code, out, err = dakit(*shlex.split(command))
+        assert code == 0, out + err
+    assert "2 components" in out
+    assert "all passed" in out
 
 
 @installed

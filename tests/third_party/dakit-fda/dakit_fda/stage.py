@@ -50,9 +50,9 @@ class FitFDA:
         """Draw the references with the stage's seed and keep their amplitudes.
 
         Raises:
-            DakitError: there are too few images, or they are too small for the radius.
+            DakitError: it is no ``fda``, or there are too few images, or they are too small for the radius.
         """
-        for text in self.check_sizes({"references": len(references)}):
+        for text in self.check(frozenset()) or self.check_sizes({"references": len(references)}):
             raise DakitError(text)
         trainer = Trainer(ctx)
         network = trainer.place(self.translator.build(), train=False)
