@@ -15,7 +15,8 @@ from dakit import pipeline, processes
 from dakit.errors import DakitError
 from dakit.files import write_json, write_text
 from dakit.interfaces import Observer, Spec
-from dakit.pipeline import Outcome, Step
+from dakit.outcome import Outcome, results_json
+from dakit.pipeline import Step
 from dakit.recipe import Plan, Recipe
 
 
@@ -198,7 +199,7 @@ def curve_json(recipe: Recipe, points: Sequence[Point], folder: Path) -> dict[st
                 "labels": point.name,
                 "per_class": point.per_class,
                 "batch_sizes": dict(point.batch_sizes),
-                **pipeline.results_json(point.recipe, point.outcome),
+                **results_json(point.recipe, point.outcome),
             }
             for point in points
         ],

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
-import platform
-import subprocess
-import sys
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache, partial
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 from dakit import processes
-from dakit.comparison import Comparison, compare_rows
-from dakit.data.kept import Kept
-from dakit.data.sets import Sealed, Subset, TensorImages, Unlabelled, Withheld, fingerprint, shown
-from dakit.errors import DakitError, RecipeError, did_you_mean
-from dakit.files import write_json, write_text, written
+from dakit.comparison import compare_rows
+from dakit.errors import DakitError, did_you_mean
+from dakit.files import write_json
 from dakit.health import lost_to_source
-from dakit.interfaces import Context, File, Folder, ImageSet, Observer, Spec, StageRun
-from dakit.metrics import Round, Summary, summarise
+from dakit.interfaces import Context, ImageSet, Observer, Spec, StageRun
+from dakit.metrics import Round, summarise
 from dakit.observers import Observers, build
-from dakit.recipe import DataPlan, Plan, Recipe, StagePlan, load_recipe, stage_outputs
+from dakit.outcome import Outcome, source_only, transferring, write_results
+from dakit.recipe import Plan, Recipe, StagePlan, stage_outputs
+from dakit.record import record
+from dakit.roles import Roles, data_paths, fingerprint_once
 from dakit.runs import INDEX
 from dakit.store import Result, Store, digest
-
-OPENINGS = "test_labels.json"
-"""Counts how often test labels were opened; stays when results are made anew."""
 
 
 @dataclass(frozen=True)
@@ -46,49 +40,6 @@ class Step:
     made_of: Mapping[str, Any]
     inputs: Mapping[str, Callable[[], Any]]
     repeat: int = 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run ends in.
-
-    Attributes:
-        summaries: one per row, in the recipe's order.
-        rounds: every evaluation behind them.
-        made: how many results were made now,
-        reused: and how many were there already.
-        folder: where tables and pictures are.
-        notes: what stages wanted the user to know, with row, seed and fold.
-        warnings: why results may be worth little, see :mod:`dakit.health`, with row, seed and fold.
-        comparisons: every other row against the recipe's baseline; a text says why there is none.
-        opened: how often the test labels were opened with this folder, in all runs so far,
-        needed: and how often this table needs them.
-    """
-
-    summaries: Mapping[str, Summary]
-    rounds: Mapping[str, Sequence[Round]]
-    made: int
-    reused: int
-    folder: Path
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    comparisons: Mapping[str, Comparison | str] = field(default_factory=dict)
-    opened: int = 0
-    needed: int = 0
-
-    def remarks(self, recipe: Recipe) -> list[str]:
-        """What must be read with the table, a line each: intervals, verdicts, and how often the test was looked at."""
-        from dakit.report.tables import remarks
-
-        often = "; the more often, the less unseen they are" if self.opened > self.needed else ""
-        weights = {"last": "those of the last step", "validation": "the best on images kept from the training side"}
-        rows = {way: [row for row in self.summaries if recipe.plan(row).weights == way] for way in weights}
-        return [
-            *(f"Weights of {', '.join(rows[way])}: {text}." for way, text in weights.items() if rows[way]),
-            *remarks(self.summaries, self.comparisons, recipe.baseline),
-            f"Test labels were opened {self.opened} times in this folder, all runs together; "
-            f"this table needs {self.needed}{often}.",
-        ]
 
 
 def run(
@@ -156,7 +107,7 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
     made = 0
     total = len({step.key for step in steps})
     notes: list[str] = []
-    warnings = session.warnings
+    warnings = session.roles.warnings
     rounds: dict[str, list[Round]] = {row: [] for row in chosen}
     for step in steps:
         first = step.key not in done  # a result that rows and folds share is made, and its notes are told, once
@@ -173,8 +124,8 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
             rounds[step.row].append(Round(step.seed, step.fold, result.output("evaluation"), step.repeat))
     evaluated = {row: parts for row, parts in rounds.items() if parts}
     summaries = {row: summarise(parts) for row, parts in evaluated.items()}
-    compared = compare_rows(evaluated, recipe.baseline, _transferring(recipe)) if recipe.baseline else {}
-    for base, others in _source_only(recipe, evaluated).items():
+    compared = compare_rows(evaluated, recipe.baseline, transferring(recipe)) if recipe.baseline else {}
+    for base, others in source_only(recipe, evaluated).items():
         warnings += lost_to_source(base, {row: rounds[row] for row in others})
     outcome = Outcome(
         summaries=summaries,
@@ -185,29 +136,15 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
         notes=tuple(notes),
         warnings=(*warnings, *session.told.failures),
         comparisons=compared,
-        opened=session.openings(),
+        opened=session.roles.openings(),
         needed=len({step.key for step in steps if step.stage.spec.name == "evaluate"}),
     )
     if not processes.first():
         return outcome
     if summaries:
-        _write_results(recipe, outcome, steps, session)
+        write_results(recipe, outcome, session.pictures(steps))
     problem = session.write_page(chosen)
     return replace(outcome, warnings=(*outcome.warnings, problem)) if problem else outcome
-
-
-def _transferring(recipe: Recipe) -> list[str]:
-    """The rows that do all that the baseline does, and whose stages are given more to learn from."""
-    plain = (
-        {stage.name: stage.inputs.keys() for stage in recipe.plan(recipe.baseline).stages} if recipe.baseline else {}
-    )
-    found = []
-    for row, plan in recipe.plans.items():
-        given = {stage.name: stage.inputs.keys() for stage in plan.stages}
-        if all(inputs <= given.get(name, set()) for name, inputs in plain.items()):
-            if any(inputs < given[name] for name, inputs in plain.items()):
-                found.append(row)
-    return found
 
 
 def plan(
@@ -261,21 +198,16 @@ def check_data(recipe: Recipe) -> str:
         str(path)
         for plan in recipe.plans.values()
         for data in plan.data.values()
-        for path in _paths(data)
+        for path in data_paths(data)
         if not path.exists()
     }
     if missing:
         return f"data: not checked, as it is not here ({', '.join(sorted(missing))})"
-    from_disk = any(_paths(data) for plan in recipe.plans.values() for data in plan.data.values())
+    from_disk = any(data_paths(data) for plan in recipe.plans.values() for data in plan.data.values())
     if not from_disk:
         return "data: none is needed from disk"
-    _Session(recipe, output_folder(recipe, None)).open_data(list(recipe.plans))
+    Roles(recipe, output_folder(recipe, None) / "store").open(list(recipe.plans))
     return "data: found, and the class lists agree"
-
-
-def _paths(data: DataPlan) -> list[Path]:
-    values = [x for v in data.spec.params.values() for x in (v if isinstance(v, list) else [v])]
-    return [value.path for value in values if isinstance(value, (File, Folder))]
 
 
 def output_folder(recipe: Recipe, out: str | Path | None) -> Path:
@@ -293,13 +225,12 @@ class _Session:
         self.folder = folder
         self.told = told or Observers([])
         self.store = Store(store or folder / "store", recipe.registry)
+        self.roles = Roles(recipe, self.store.root)
         self._results: dict[str, Result] = {}
-        self._sets: dict[str, ImageSet] = {}
-        self.warnings: list[str] = []
 
     def steps(self, rows: Sequence[str], until: str | None, fold: int | None) -> list[Step]:
         """Every stage of every row, seed and fold in the order of running, with keys."""
-        self.open_data(rows)
+        self.roles.open(rows)
         steps = []
         for row in rows:
             wanted = self.recipe.plan(row)
@@ -308,11 +239,11 @@ class _Session:
                 if until not in names:
                     raise DakitError(f"--until {until}: {row} has no such stage{did_you_mean(until, names)}")
                 wanted = replace(wanted, stages=wanted.stages[: names.index(until) + 1])
-            folds = max((p.split.rounds(self.set(p)) for p in wanted.data.values() if p.split), default=1)
+            folds = max((p.split.rounds(self.roles.set(p)) for p in wanted.data.values() if p.split), default=1)
             if fold is not None and not 0 <= fold < folds:
                 raise DakitError(f"--fold {fold}: {row} has the folds 0 to {folds - 1}")
             tested = self.recipe.plan(row).tested
-            of_repeat = tested.split.folds_of(self.set(tested)) if tested and tested.split else folds
+            of_repeat = tested.split.folds_of(self.roles.set(tested)) if tested and tested.split else folds
             for seed in self.recipe.seeds:
                 for number in range(folds) if fold is None else [fold]:
                     steps += self._round(wanted, seed, number, number // of_repeat)
@@ -322,7 +253,7 @@ class _Session:
         keys: dict[str, str] = {}
         getters: dict[str, Callable[[], Any]] = {}
         for data in plan.data.values():
-            for part, images in self.parts(data, seed, fold).items():
+            for part, images in self.roles.parts(data, seed, fold).items():
                 name = f"{data.role}.{part}"
                 keys[name] = fingerprint_once(images)
                 getters[name] = partial(_same, images)
@@ -348,102 +279,6 @@ class _Session:
                 getters[f"{stage.name}.{output}"] = partial(self.output, step, output)
         return steps
 
-    # ------------------------------------------------------------------------------------- data
-    def open_data(self, rows: Sequence[str]) -> None:
-        """Open every data set that the rows need; all problems in one message.
-
-        Raises:
-            DakitError: folders are missing, or class lists differ.
-        """
-        needed = {}
-        for row in rows:
-            for data in self.recipe.plan(row).data.values():
-                needed[_data_key(data)] = data
-        problems = []
-        for data in needed.values():
-            try:
-                self.set(data)
-            except DakitError as error:
-                problems.append(f"{data.role} ({data.spec.name}): {error}")
-        if problems:
-            missing = any(not path.exists() for data in needed.values() for path in _paths(data))
-            raise DakitError("\n".join(problems) + (self._without_data() if missing else ""))
-        labelled = {data.role: self.set(data) for data in needed.values() if self.set(data).classes}
-        classes = {role: images.classes for role, images in labelled.items()}
-        if len(set(classes.values())) > 1:
-            lists = "\n".join(f"  {role}: {', '.join(names)}" for role, names in classes.items())
-            raise RecipeError([f"{self.recipe.file}: data: the class lists differ:\n{lists}\n"
-                               "  expected the same names in the same order (set data.classes)"])  # fmt: skip
-        for names in set(classes.values()):
-            found = {label for images in labelled.values() for label in images.labels}
-            empty = [name for label, name in enumerate(names) if label not in found]
-            if empty or len(names) < 2:
-                what = f"no image is of the class {', '.join(empty)}" if empty else f"there is one class, {names[0]}"
-                raise RecipeError([f"{self.recipe.file}: data: {what}; expected images of two classes or more"])
-
-    def _without_data(self) -> str:
-        """Name a profile that needs nothing from disk."""
-        for profile in self.recipe.profiles:
-            try:
-                other = load_recipe(self.recipe.file, profile=profile, registry=self.recipe.registry)
-            except RecipeError:
-                continue
-            if not any(_paths(data) for plan in other.plans.values() for data in plan.data.values()):
-                return f"\nWithout any data: dakit run {self.recipe.file} --profile {profile}"
-        return ""
-
-    def set(self, data: DataPlan) -> ImageSet:
-        """The whole data set of a role."""
-        key = _data_key(data)
-        if key not in self._sets:
-            images: ImageSet = data.spec.build(data.size, data.classes)
-            images = self._readable(data, images)
-            if not isinstance(images, TensorImages):
-                images = Kept(images, self.store.root)
-            self._sets[key] = Unlabelled(images) if data.unlabelled else images
-        return self._sets[key]
-
-    def _readable(self, data: DataPlan, images: ImageSet) -> ImageSet:
-        """The set as the recipe wants it where some files cannot be decoded."""
-        good: ImageSet
-        good, faults = getattr(images, "readable", lambda: (images, {}))()
-        if not faults:
-            return images
-        listed = "".join(f"\n  {shown(path)}: {why}" for path, why in list(faults.items())[:20])
-        listed += f"\n  and {len(faults) - 20} more" if len(faults) > 20 else ""
-        told = f"{len(faults)} of {len(images)} images cannot be read"
-        if data.on_bad_image == "error" or not len(good):
-            raise DakitError(f"{told}:{listed}\n  mend or remove them, or set data.on_bad_image: skip")
-        self.warnings.append(f"{data.role} ({data.spec.name}): {told} and are left out:{listed}")
-        return good
-
-    def parts(self, data: DataPlan, seed: int, fold: int) -> dict[str, Any]:
-        """What a recipe may name of a role: ``all``, or ``train`` and ``test``."""
-        images = self.set(data)
-        if data.split is None:
-            return {"all": images}
-        rounds = data.split.rounds(images)
-        key = f"{_data_key(data)} {data.split} {seed} {fold % rounds}"
-        if key not in self._sets:
-            try:
-                sides = data.split.apply(images, fold % rounds, seed)
-            except DakitError as error:
-                raise DakitError(f"data.{data.role}.split: {error}") from error
-            self._sets[key] = {  # type: ignore[assignment]
-                "train": Subset(Withheld(images, sides["train"]), sides["train"]),
-                "test": Sealed(Subset(images, sides["test"]), self._count_opening),
-            }
-        return self._sets[key]  # type: ignore[return-value]
-
-    def _count_opening(self) -> None:
-        write_json(self.store.root.parent / OPENINGS, {"opened": self.openings() + 1})
-
-    def openings(self) -> int:
-        """How often the test labels were opened with this folder of results, in all runs so far."""
-        path = self.store.root.parent / OPENINGS
-        return int(json.loads(path.read_text(encoding="utf-8"))["opened"]) if path.is_file() else 0
-
-    # ---------------------------------------------------------------------------------- results
     def has(self, step: Step) -> bool:
         """Whether a step's result is there."""
         return self.store.has(step.stage.name, step.key)
@@ -465,7 +300,7 @@ class _Session:
         for step, stage, sizes in sized(self.recipe, steps):
             plan = self.recipe.plan(step.row)
             size = next(iter(plan.data.values())).size
-            count = max((len(self.set(data).classes) for data in plan.data.values()), default=0)
+            count = max((len(self.roles.set(data).classes) for data in plan.data.values()), default=0)
             for text in getattr(stage, "check_sizes", lambda sizes: [])(sizes):
                 problems[f"stages.{step.stage.name}: {text}"] = None
             for name, spec in step.stage.spec.params.items():
@@ -489,25 +324,8 @@ class _Session:
 
     def prepare(self, rows: Sequence[str], steps: Sequence[Step]) -> None:
         """Say what is about to be run, and where each result will be."""
-        found = self.recipe.registry.plugins.found
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(
-            self.folder / "run.json",
-            {
-                "command": sys.argv,
-                "rows": list(rows),
-                "recipe": self.recipe.document,
-                "file": self.recipe.file,
-                "profile": self.recipe.profile,
-                "seeds": self.recipe.seeds,
-                "engine": asdict(self.recipe.engine),
-                "plugins": [asdict(plugin) for plugin in found],
-                "versions": _versions(),
-                "git": _git_revision(),
-                "machine": {"python": sys.version, "platform": platform.platform(), "cpus": os.cpu_count()},
-                "processes": processes.count(),
-            },
-        )
+        write_json(self.folder / "run.json", record(self.recipe, rows))
         index = {"rows": {row: self._row(row) for row in rows}, "steps": [self._entry(step) for step in steps]}
         write_json(self.folder / INDEX, index)
 
@@ -517,7 +335,7 @@ class _Session:
         first = next(iter(plan.data.values()))
         data = {}
         for role, of in plan.data.items():
-            images = plain = self.set(of)
+            images = plain = self.roles.set(of)
             while hasattr(plain, "base"):
                 plain = plain.base
             data[role] = {
@@ -588,13 +406,21 @@ class _Session:
             shown: dict[str, ImageSet] = {}
             for row in rows:
                 for role, data in self.recipe.plan(row).data.items():
-                    parts = self.parts(data, self.recipe.seeds[0], 0)
+                    parts = self.roles.parts(data, self.recipe.seeds[0], 0)
                     shown.setdefault(role, parts["train"] if "train" in parts else parts["all"])
             save_samples(self.folder / SAMPLES, shown)
             write_page(open_run(self.folder), self.folder / "report.html")
         except Exception as error:  # results must not hang on their page
             return f"report.html was not made: {type(error).__name__}: {error}"
         return None
+
+    def pictures(self, steps: Iterable[Step]) -> Iterator[tuple[str, Path]]:
+        """Every picture that a stage kept, and the name under which people find it."""
+        for step in steps:
+            result = self.result(step)
+            for picture in (Path(name) for name in result.marker["files"] if name.endswith(".png")):
+                name = f"{step.stage.name}-{picture.stem}-seed{step.seed}-{step.key[:6]}.png"
+                yield name, result.file(str(picture))
 
     def result(self, step: Step) -> Result:
         """The complete result of a step."""
@@ -607,8 +433,6 @@ class _Session:
         return self.result(step).output(name)
 
     def _whole(self, step: Step) -> Any:
-        import typing
-
         made = typing.get_type_hints(step.stage.spec.factory.run)["return"]  # type: ignore[attr-defined]
         return made(**{name: self.output(step, name) for name in made._fields})
 
@@ -617,97 +441,5 @@ def _same(value: Any) -> Any:
     return value
 
 
-def fingerprint_once(images: Any) -> str:
-    """A set's fingerprint, computed once per object."""
-    if not hasattr(images, "_fingerprint"):
-        images._fingerprint = fingerprint(images)
-    return str(images._fingerprint)
-
-
-def _data_key(data: DataPlan) -> str:
-    about = [data.role, data.spec.identity(), data.unlabelled, data.size, data.classes, data.on_bad_image]
-    return json.dumps(about, sort_keys=True)
-
-
-def _source_only(recipe: Recipe, rows: Iterable[str]) -> dict[str, list[str]]:
-    """For each row that learned from one set and is tested on another (S2T in the paper): all rows tested there."""
-    learned: dict[str, set[str]] = {}
-    tested: dict[str, str] = {}
-    for row in rows:
-        plan = recipe.plan(row)
-        needed, read = {plan.stages[-1].name}, set()
-        for stage in reversed(plan.stages):  # but not those that only draw a picture
-            if stage.name in needed:
-                read |= set(stage.inputs.values())
-                needed |= {reference.producer for reference in stage.inputs.values()}
-        parts = [reference for reference in read if reference.producer in plan.data]
-        learned[row] = {part.producer for part in parts if part.output != "test"}
-        tested[row] = next((part.producer for part in parts if part.output == "test"), "")
-    return {
-        row: [other for other in tested if tested[other] == tested[row]]
-        for row in tested
-        if len(learned[row]) == 1 and tested[row] not in learned[row]
-    }
-
-
 def _where(step: Step) -> str:
     return f"{step.stage.name} (for {step.row}, seed {step.seed}, fold {step.fold})"
-
-
-@lru_cache
-def _versions() -> dict[str, str]:
-    names = ("dakit", "torch", "torchvision", "timm", "kornia", "accelerate", "scikit-learn", "numpy")
-    return {name: importlib.metadata.version(name) for name in names}
-
-
-def _git_revision() -> str | None:
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()
-
-
-def _write_results(recipe: Recipe, outcome: Outcome, steps: Sequence[Step], session: _Session) -> None:
-    from dakit.report.pictures import confusion_png
-    from dakit.report.tables import to_markdown
-
-    folder = outcome.folder
-    write_json(folder / "results.json", results_json(recipe, outcome))
-    note = "\n".join(f"- {line}" for line in outcome.remarks(recipe))
-    write_text(folder / "table.md", to_markdown(outcome.summaries, recipe.published, recipe.title, note) + "\n")
-    for row, summary in outcome.summaries.items():
-        confusion_png(summary, folder / f"confusion-{row}.png", row)
-    for step in steps:
-        result = session.result(step)
-        for picture in (Path(name) for name in result.marker["files"] if name.endswith(".png")):
-            path = folder / f"{step.stage.name}-{picture.stem}-seed{step.seed}-{step.key[:6]}.png"
-            if not path.exists():
-                with written(path) as part:
-                    part.write_bytes(result.file(str(picture)).read_bytes())
-
-
-def results_json(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
-    """The table and what is behind it as plain values, for machines."""
-    from dakit.report.tables import to_json
-
-    rows = to_json(outcome.summaries, recipe.published, outcome.comparisons, recipe.baseline)
-    return {
-        "recipe": recipe.name,
-        "title": recipe.title,
-        "profile": recipe.profile,
-        "baseline": recipe.baseline,
-        "rows": {row: {**values, "weights": recipe.plan(row).weights} for row, values in rows.items()},
-        "test_labels": {"opened": outcome.opened, "needed": outcome.needed},
-        "notes": list(outcome.notes),
-        "warnings": list(outcome.warnings),
-        "made": outcome.made,
-        "reused": outcome.reused,
-        "folder": str(outcome.folder),
-    }

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import toys as toys_module
 from dakit.cli import main
 from dakit.plugins import find_plugins
+from dakit.recipe import Recipe, load_recipe
 from dakit.registry import Registry
 
 
@@ -45,6 +48,30 @@ def registry() -> Registry:
 def toys() -> Path:
     """A plugin file with tiny components, see there."""
     return Path(__file__).parent / "toys.py"
+
+
+@pytest.fixture(scope="session")
+def known(toys: Path) -> Registry:
+    """The installed components and the toys, found once."""
+    return Registry(find_plugins([toys]))
+
+
+@pytest.fixture
+def load(tmp_path: Path, known: Registry) -> Callable[..., Recipe]:
+    """Load the toy recipe, or a changed copy of it."""
+
+    def read(
+        *overrides: str, profile: str | None = None, registry: Registry | None = None, **replacements: Any
+    ) -> Recipe:
+        text = toys_module.RECIPE
+        for old, new in replacements.get("text", {}).items():
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "toy.yaml"
+        path.write_text(text)
+        return load_recipe(path, profile=profile, overrides=overrides, registry=registry or known)
+
+    return read
 
 
 FACES = """\
@@ -92,7 +119,6 @@ variants:
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small image files in ``source``, ``web`` and ``target``, and a finished ``run`` on them; not to be changed."""
     from dakit.pipeline import run
-    from dakit.recipe import load_recipe
     from layouts import EXPRESSIONS, picture
 
     root = tmp_path_factory.mktemp("faces")

@@ -12,7 +12,8 @@ import dakit
 import layouts
 from dakit.errors import DakitError, RecipeError
 from dakit.files import shipped_recipes
-from dakit.pipeline import plan, results_json, run
+from dakit.outcome import results_json
+from dakit.pipeline import plan, run
 
 TINY_NETWORKS = [
     "data.size=32",

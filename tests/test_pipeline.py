@@ -11,14 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import toys as toy_module
 from dakit import pipeline
 from dakit.data.sets import Sealed
-from dakit.errors import DakitError, RecipeError
+from dakit.errors import DakitError
 from dakit.interfaces import Context
-from dakit.plugins import find_plugins
-from dakit.recipe import Recipe, load_recipe
-from dakit.registry import Registry
+from dakit.recipe import load_recipe
 from dakit.runs import open_run
 from dakit.verify import verify
 
@@ -37,28 +34,6 @@ class Watch:
 
     def stage_finished(self, stage, seconds):
         self.made.append(stage.name)
-
-
-@pytest.fixture(scope="module")
-def known(toys):
-    """The installed components and the toys, found once."""
-    return Registry(find_plugins([toys]))
-
-
-@pytest.fixture
-def load(tmp_path, known):
-    """Load the toy recipe, or a changed copy of it."""
-
-    def read(*overrides, profile=None, registry=None, **replacements) -> Recipe:
-        text = toy_module.RECIPE
-        for old, new in replacements.get("text", {}).items():
-            assert old in text
-            text = text.replace(old, new)
-        path = tmp_path / "toy.yaml"
-        path.write_text(text)
-        return load_recipe(path, profile=profile, overrides=overrides, registry=registry or known)
-
-    return read
 
 
 def keys(recipe, out, **choice) -> dict[str, str]:
@@ -132,13 +107,6 @@ def test_stages_are_pruned_back_from_the_last(load):
     }
     assert set(recipe.plan("s2t").data) == {"source", "target"}
     assert set(recipe.plan("cycleat").data) == {"source", "auxiliary", "target"}
-
-
-def test_data_that_no_row_needs_is_not_opened(load, tmp_path):
-    recipe = load(text={"{use: toy_images, people: 2, shift: 9,": "{use: image_folder, root: /nowhere,"})
-    assert len(pipeline.plan(recipe, rows=["s2t"], out=tmp_path)) == 3
-    with pytest.raises(DakitError, match="/nowhere"):
-        pipeline.plan(recipe, rows=["cycleat"], out=tmp_path)
 
 
 def test_a_stage_that_draws_a_picture_is_made_as_well(load, tmp_path):
@@ -300,38 +268,6 @@ def test_a_plan_writes_nothing_and_knows_an_interrupted_stage(load, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------ faults
-def test_all_missing_data_is_told_in_one_message_with_a_way_without(load, tmp_path):
-    recipe = load(
-        text={
-            "source: {use: toy_images, people: 5,": "source: {use: image_folder, root: /no/source,",
-            "{use: toy_images, people: 2, shift: 9,": "{use: image_folder, root: /no/auxiliary,",
-            "big: {data.size: 6, adapt.steps: 9}": "big: {data.size: 6}\n  none: {data.source: {use: toy_images, "
-            "split: {holdout: 0.25}}, data.auxiliary: {use: toy_images}}",
-        }
-    )
-    with pytest.raises(DakitError) as caught:
-        pipeline.run(recipe, out=tmp_path / "out")
-    message = str(caught.value)
-    assert "source (image_folder): " in message
-    assert "/no/source" in message
-    assert "auxiliary (image_folder): " in message
-    assert "/no/auxiliary" in message
-    assert message.endswith(f"Without any data: dakit run {recipe.file} --profile none")
-    assert not (tmp_path / "out").exists()
-    assert "/no/auxiliary, /no/source" in pipeline.check_data(recipe)
-
-
-def test_class_lists_that_differ_are_shown(load, tmp_path):
-    recipe = load("data.target.names=[bright, dark]")
-    with pytest.raises(RecipeError) as caught:
-        pipeline.run(recipe, out=tmp_path)
-    message = str(caught.value)
-    assert "the class lists differ" in message
-    assert "source: dark, bright" in message
-    assert "target: bright, dark" in message
-    assert "auxiliary" not in message  # it has no labels here
-
-
 def test_a_fault_in_a_stage_says_where_and_keeps_what_was_made(load, known, tmp_path, monkeypatch):
     recipe = load()
     stage = known.find("stage", "evaluate").factory
@@ -478,39 +414,6 @@ def test_no_other_stage_can_reach_a_test_image(load, tmp_path, monkeypatch):
     assert seen > 4
 
 
-def test_openings_of_the_test_labels_are_counted_over_all_runs(load, tmp_path):
-    def told(**options):
-        outcome = pipeline.run(load(), out=tmp_path, **options)
-        kept = json.loads((tmp_path / "results.json").read_text())["test_labels"]
-        assert kept == {"opened": outcome.opened, "needed": outcome.needed}
-        return outcome.opened, outcome.needed
-
-    assert told(rows=["s2t"]) == (2, 2)
-    assert told(rows=["s2t"]) == (2, 2)  # nothing was opened again
-    assert told(rows=["s2t", "fine_tune"]) == (4, 4)
-    assert told(rows=["fine_tune"], fresh=["adapt", "evaluate"]) == (6, 2)
-    tuned = pipeline.run(load("adapt.steps=2"), rows=["fine_tune"], out=tmp_path)
-    assert (tuned.opened, tuned.needed) == (8, 2)
-    assert (
-        "opened 8 times in this folder, all runs together; this table needs 2; the more often"
-        in (tmp_path / "table.md").read_text()
-    )
-
-
-def test_train_and_test_never_share_a_person(load, tmp_path):
-    recipe = load("data.target.split={folds: 2}")
-    for step, _ in pipeline.plan(recipe, rows=["fine_tune"], out=tmp_path):
-        if step.stage.name == "evaluate":
-            tested = set(step.inputs["test"]().open().groups)
-        elif step.stage.name == "adapt":
-            learned = set(step.inputs["train"]().groups)
-        else:
-            continue
-        if step.stage.name == "evaluate":
-            assert not learned & tested
-            assert len(learned | tested) == 4
-
-
 def test_stages_have_seeds_of_their_own(load, known, tmp_path, monkeypatch):
     seeds = {}
     run = known.find("stage", "toy_train").factory.run
@@ -538,30 +441,3 @@ def test_repeats_are_run_shared_and_counted_as_repeats(load, tmp_path):
     assert (summary.repeats, summary.images, summary.confusion.sum()) == (3, 8, 24)
     again = open_run(tmp_path).rounds("fine_tune")
     assert [(one.fold, one.repeat) for one in again] == [(n, n // 2) for n in range(6)]
-
-
-def test_every_row_is_compared_with_the_baseline(load, tmp_path):
-    recipe = load()
-    assert recipe.baseline == "fine_tune"
-    outcome = pipeline.run(recipe, rows=["s2t", "fine_tune", "cycleat"], out=tmp_path)
-    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
-    assert rows["fine_tune"]["comparison"] is None
-    found = rows["cycleat"]["comparison"]
-    assert set(found) == {"baseline", "difference", "interval", "p", "mcnemar_p", "n", "method", "verdict"}
-    assert found["difference"] == pytest.approx(rows["cycleat"]["macro"] - rows["fine_tune"]["macro"])
-    assert (found["baseline"], found["n"]) == ("fine_tune", 8)
-    table = (tmp_path / "table.md").read_text()
-    assert f"- cycleat: {outcome.comparisons['cycleat'].verdict} (" in table
-    assert "resampling test images" in table
-    assert rows["cycleat"]["weights"] == "last"
-    assert "- Weights of s2t, fine_tune, cycleat: those of the last step." in table
-    alone = pipeline.run(recipe, rows=["cycleat"], out=tmp_path)
-    assert alone.comparisons == {"cycleat": "the baseline fine_tune was not run"}
-
-
-def test_only_a_row_that_learns_from_more_than_the_baseline_shows_lost_to_source(load, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(pipeline, "compare_rows", lambda rounds, baseline, more: asked.append((baseline, more)) or {})
-    pipeline.run(load(), rows=["s2t"], out=tmp_path)
-    pipeline.run(load(text={"method: cycleat\n": "method: cycleat\nbaseline: attention\n"}), rows=["s2t"], out=tmp_path)
-    assert asked == [("fine_tune", ["attention", "att_gen", "cycleat"]), ("attention", ["att_gen", "cycleat"])]

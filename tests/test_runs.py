@@ -13,7 +13,8 @@ import dakit
 import toys as toy_module
 from dakit.errors import DakitError
 from dakit.metrics import summarise
-from dakit.pipeline import Outcome, run
+from dakit.outcome import Outcome
+from dakit.pipeline import run
 from dakit.plugins import find_plugins
 from dakit.recipe import load_recipe
 from dakit.registry import Registry

@@ -43,6 +43,7 @@ def run(
 ) -> None:
     """Run a recipe: every stage that is not there yet, then the table."""
     from dakit import pipeline, processes
+    from dakit.outcome import results_json
     from dakit.progress import TerminalProgress
 
     loaded = load(recipe, profile, set_, plugin, observe)
@@ -61,7 +62,7 @@ def run(
     if not processes.first():
         return
     if as_json:
-        typer.echo(json.dumps(pipeline.results_json(loaded, outcome), indent=1))
+        typer.echo(json.dumps(results_json(loaded, outcome), indent=1))
         return
     if outcome.made == 0:
         console.print(f"nothing to do: all {outcome.reused} stage results were already made")

@@ -1,0 +1,128 @@
+"""What a run ends in: rows, their comparisons, and what must be read with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dakit.comparison import Comparison
+from dakit.files import write_json, write_text, written
+from dakit.metrics import Round, Summary
+from dakit.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ends in.
+
+    Attributes:
+        summaries: one per row, in the recipe's order.
+        rounds: every evaluation behind them.
+        made: how many results were made now,
+        reused: and how many were there already.
+        folder: where tables and pictures are.
+        notes: what stages wanted the user to know, with row, seed and fold.
+        warnings: why results may be worth little, see :mod:`dakit.health`, with row, seed and fold.
+        comparisons: every other row against the recipe's baseline; a text says why there is none.
+        opened: how often the test labels were opened with this folder, in all runs so far,
+        needed: and how often this table needs them.
+    """
+
+    summaries: Mapping[str, Summary]
+    rounds: Mapping[str, Sequence[Round]]
+    made: int
+    reused: int
+    folder: Path
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    comparisons: Mapping[str, Comparison | str] = field(default_factory=dict)
+    opened: int = 0
+    needed: int = 0
+
+    def remarks(self, recipe: Recipe) -> list[str]:
+        """What must be read with the table, a line each: intervals, verdicts, and how often the test was looked at."""
+        from dakit.report.tables import remarks
+
+        often = "; the more often, the less unseen they are" if self.opened > self.needed else ""
+        weights = {"last": "those of the last step", "validation": "the best on images kept from the training side"}
+        rows = {way: [row for row in self.summaries if recipe.plan(row).weights == way] for way in weights}
+        return [
+            *(f"Weights of {', '.join(rows[way])}: {text}." for way, text in weights.items() if rows[way]),
+            *remarks(self.summaries, self.comparisons, recipe.baseline),
+            f"Test labels were opened {self.opened} times in this folder, all runs together; "
+            f"this table needs {self.needed}{often}.",
+        ]
+
+
+def transferring(recipe: Recipe) -> list[str]:
+    """The rows that do all that the baseline does, and whose stages are given more to learn from."""
+    plain = (
+        {stage.name: stage.inputs.keys() for stage in recipe.plan(recipe.baseline).stages} if recipe.baseline else {}
+    )
+    found = []
+    for row, plan in recipe.plans.items():
+        given = {stage.name: stage.inputs.keys() for stage in plan.stages}
+        if all(inputs <= given.get(name, set()) for name, inputs in plain.items()):
+            if any(inputs < given[name] for name, inputs in plain.items()):
+                found.append(row)
+    return found
+
+
+def source_only(recipe: Recipe, rows: Iterable[str]) -> dict[str, list[str]]:
+    """For each row that learned from one set and is tested on another (S2T in the paper): all rows tested there."""
+    learned: dict[str, set[str]] = {}
+    tested: dict[str, str] = {}
+    for row in rows:
+        plan = recipe.plan(row)
+        needed, read = {plan.stages[-1].name}, set()
+        for stage in reversed(plan.stages):  # but not those that only draw a picture
+            if stage.name in needed:
+                read |= set(stage.inputs.values())
+                needed |= {reference.producer for reference in stage.inputs.values()}
+        parts = [reference for reference in read if reference.producer in plan.data]
+        learned[row] = {part.producer for part in parts if part.output != "test"}
+        tested[row] = next((part.producer for part in parts if part.output == "test"), "")
+    return {
+        row: [other for other in tested if tested[other] == tested[row]]
+        for row in tested
+        if len(learned[row]) == 1 and tested[row] not in learned[row]
+    }
+
+
+def write_results(recipe: Recipe, outcome: Outcome, pictures: Iterable[tuple[str, Path]]) -> None:
+    """Write ``results.json``, ``table.md``, the confusion matrices and, under the names given, stages' pictures."""
+    from dakit.report.pictures import confusion_png
+    from dakit.report.tables import to_markdown
+
+    folder = outcome.folder
+    write_json(folder / "results.json", results_json(recipe, outcome))
+    note = "\n".join(f"- {line}" for line in outcome.remarks(recipe))
+    write_text(folder / "table.md", to_markdown(outcome.summaries, recipe.published, recipe.title, note) + "\n")
+    for row, summary in outcome.summaries.items():
+        confusion_png(summary, folder / f"confusion-{row}.png", row)
+    for name, picture in pictures:
+        if not (folder / name).exists():
+            with written(folder / name) as part:
+                part.write_bytes(picture.read_bytes())
+
+
+def results_json(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
+    """The table and what is behind it as plain values, for machines."""
+    from dakit.report.tables import to_json
+
+    rows = to_json(outcome.summaries, recipe.published, outcome.comparisons, recipe.baseline)
+    return {
+        "recipe": recipe.name,
+        "title": recipe.title,
+        "profile": recipe.profile,
+        "baseline": recipe.baseline,
+        "rows": {row: {**values, "weights": recipe.plan(row).weights} for row, values in rows.items()},
+        "test_labels": {"opened": outcome.opened, "needed": outcome.needed},
+        "notes": list(outcome.notes),
+        "warnings": list(outcome.warnings),
+        "made": outcome.made,
+        "reused": outcome.reused,
+        "folder": str(outcome.folder),
+    }
