@@ -107,15 +107,16 @@ class Page:
 
     def command(self, line, expected):
         words = shlex.split(line, comments=True)
-        while words and re.match(r"\w+=", words[0]):
-            self.monkeypatch.setenv(*words.pop(0).split("=", 1))
-        if not words:
-            return ""
-        if words[0] == "cd":
-            self.monkeypatch.chdir(words[1])
-            return ""
-        assert words[0] == "dakit", f"{words[0]} is not run here"
-        code, out, err = self.dakit(*words[1:])
+        with self.monkeypatch.context() as patch:
+            while words and re.match(r"\w+=", words[0]):
+                patch.setenv(*words.pop(0).split("=", 1))
+            if not words:
+                return ""
+            if words[0] == "cd":
+                self.monkeypatch.chdir(words[1])
+                return ""
+            assert words[0] == "dakit", f"{words[0]} is not run here"
+            code, out, err = self.dakit(*words[1:])
         assert code == expected, f"{line} ends with {code}: {out}{err}"
         return out + err
 
