@@ -117,6 +117,8 @@ def test_nothing_is_overwritten(tmp_path, registry):
     with pytest.raises(DakitError, match="mine: is there already; nothing was written"):
         write("stage", "mine", tmp_path / "mine", registry)
     assert not list((tmp_path / "mine").iterdir())
+    with pytest.raises(DakitError, match="nnn: cannot be written: File name too long"):
+        write("stage", "n" * 300, tmp_path / ("n" * 300), registry)
     with pytest.raises(DakitError, match="there is no folder"):
         write("stage", "mine", tmp_path / "gone" / "mine", registry)
 

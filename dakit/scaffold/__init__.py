@@ -43,10 +43,6 @@ def write(kind: str, name: str, folder: Path, registry: Registry) -> list[Path]:
     _check_name(name)
     package = name.lower().replace("-", "_")
     class_name = "".join(part[:1].upper() + part[1:] for part in re.split("[-_]", name))
-    if folder.exists():
-        raise DakitError(f"{folder}: is there already; nothing was written")
-    if not folder.parent.is_dir():
-        raise DakitError(f"{folder}: there is no folder {folder.parent}")
     taken = [entry.distribution for entry in registry.entries(kind) if entry.name == package]
     if taken:
         raise DakitError(f'{name}: there is a {kind} "{package}" already, from {taken[0]}; choose another name')
@@ -64,6 +60,10 @@ def write(kind: str, name: str, folder: Path, registry: Registry) -> list[Path]:
         interface_version=INTERFACE_VERSION,
     )
     try:
+        if folder.exists():
+            raise DakitError(f"{folder}: is there already; nothing was written")
+        if not folder.parent.is_dir():
+            raise DakitError(f"{folder}: there is no folder {folder.parent}")
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as part:
             for path, text in texts.items():
                 file = Path(part, "made", path)
