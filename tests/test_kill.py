@@ -20,13 +20,13 @@ def artifacts(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if not path.is_file() or name in ("run.json", "store/lock"):
-            continue  # the command, and who ran it
+        if not path.is_file() or name in ("run.json", "store/lock", "report.html"):
+            continue  # the command, who ran it, and a page that tells of both
         content = path.read_bytes()
         if path.name == "done.json":
             marker = json.loads(content)
-            del marker["seconds"], marker["checksum"]
-            content = json.dumps(marker).encode()
+            told = ("seconds", "checksum", "peak_bytes", "device_peak_bytes")
+            content = json.dumps({key: value for key, value in marker.items() if key not in told}).encode()
         if name == "results.json":
             results = json.loads(content)
             del results["made"], results["reused"], results["folder"]
