@@ -75,16 +75,23 @@ def bench_synthesise(what: str, size: int, batch: int, trainer: Trainer, measure
 
 @pytest.mark.parametrize("what", [f"selector/{entry.name}" for entry in REGISTRY.entries("selector")])
 def bench_selector(what: str, size: int, trainer: Trainer, measure: Callable[..., None]) -> None:
-    """Eight of 1,000 pool images for each of 70 anchors, by the stem of a small classifier."""
+    """Eight of 1,000 pool images for each of 70 anchors, by the stem of a small classifier.
+
+    Beside a selector that can ration its images it runs with each of them given out at most once.
+    """
     torch.manual_seed(0)
     name = what.split("/")[1]
-    spec = REGISTRY.spec("selector", name, {})
-    if "extractor" in spec.params:
-        spec = REGISTRY.spec("selector", name, {"extractor": "classifier"})
+    known = REGISTRY.spec("selector", name, {}).params
+    stem = {"extractor": "classifier"} if "extractor" in known else {}
     classifier = trainer.place(REGISTRY.spec("classifier", "resnet_cifar", {}).build(7), train=False)
     pool, anchors = images(POOL, size), images(ANCHORS, size, seed=1)
-    selector = spec.build()
-    measure(lambda: selector(pool, anchors, classifier=classifier, device=trainer.device), images=POOL + ANCHORS)
+
+    def choose(**params: Any) -> Callable[[], Any]:
+        selector = REGISTRY.spec("selector", name, stem | params).build()
+        return lambda: selector(pool, anchors, classifier=classifier, device=trainer.device)
+
+    reference = ("max_reuse 1", choose(max_reuse=1)) if "max_reuse" in known else None
+    measure(choose(), images=POOL + ANCHORS, reference=reference)
 
 
 @pytest.mark.parametrize("what", ["store/write_checkpoint", "store/read_checkpoint"])

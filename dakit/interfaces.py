@@ -86,11 +86,14 @@ class Selection(NamedTuple):
         indices: int64 ``(A, t)``, row i for anchor i, into the pool; -1 pads a short row.
         distances: float32 ``(A, t)``, in the selector's own space; NaN where it has none.
         notes: what the user must be told, such as which features were used.
+        exact: int64 ``(A, t)``, the nearest images in the full feature space, for a selector that approximates
+            or rations them; None = not known.
     """
 
     indices: Tensor
     distances: Tensor
     notes: tuple[str, ...] = ()
+    exact: Tensor | None = None
 
 
 # -------------------------------------------------------------------------------------- components

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import importlib.util
 import statistics
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dakit.benchmarks import folder, ratio, summary
+import tiny
+from dakit.benchmarks import ratio, summary
 from dakit.interfaces import Context, Engine, Spec
 from dakit.stages.translator import ImagePool, TrainTranslator
 from dakit.training import Trainer
@@ -21,16 +20,7 @@ BLOCKS, WIDTH = 2, 8
 NAMES = ("G_SW", "G_WS", "D_W", "D_S")
 
 
-def load(name: str) -> ModuleType:
-    found = importlib.util.spec_from_file_location(f"benchmarks_{name}", folder() / f"{name}.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
-plain_step, conftest = load("plain_step"), load("conftest")
+plain_step, conftest = tiny.benchmark_file("plain_step"), tiny.benchmark_file("conftest")
 
 
 class Both:

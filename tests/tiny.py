@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dakit import benchmarks
 from dakit.data.sets import TensorImages
 from dakit.interfaces import Context, Engine, Prediction, Spec, Trained
 from dakit.metrics import Evaluation
@@ -153,3 +156,13 @@ def right(counts: Sequence[int], of: Sequence[int]) -> Evaluation:
     place = np.concatenate([np.arange(n) for n in of])
     said = np.where(place < np.asarray(counts)[labels], labels, (labels + 1) % k)
     return evaluation(labels.tolist(), said.tolist(), k)
+
+
+def benchmark_file(name: str) -> ModuleType:
+    """A file of ``benchmarks/``, which is no package, as a module."""
+    found = importlib.util.spec_from_file_location(f"benchmarks_{name}", benchmarks.folder() / f"{name}.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module

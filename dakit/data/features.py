@@ -18,7 +18,7 @@ from dakit.interfaces import ImageSet
 
 
 def feature_chunks(
-    images: ImageSet, extract: Callable[[Tensor], Tensor], *, device: torch.device, batch: int = 256
+    images: ImageSet, extract: Callable[[Tensor], Tensor], *, device: torch.device, batch: int = 64
 ) -> Iterator[Tensor]:
     """The features of a set in its order, ``(b, D)`` float32 with b <= ``batch``, on the device.
 
@@ -101,7 +101,7 @@ def nearest(
     r"""The ``keep`` nearest pool rows of each anchor by exact Euclidean distance, in one pass over the pool.
 
     :math:`\|a - b\|^2 = \|a\|^2 + \|b\|^2 - 2 a b^\top`, not below 0: one matrix product a chunk in the
-    dtype of the features, the rest in float64 on the CPU. Memory beside the chunk: 32 bytes x A x ``keep``.
+    dtype of the features, the rest in float64 on the CPU. Memory beside anchors and chunk: 24 bytes x A x ``keep``.
 
     Args:
         pool: chunks ``(b, D)`` in the order of the pool.
@@ -114,27 +114,32 @@ def nearest(
         Indices int64 and distances float64, both ``(A, min(keep, N))``, nearest first, of equal ones the
         lower index first. Where a group has fewer images the row ends in -1 and inf.
     """
-    distances: list[Tensor] = []
-    indices: list[Tensor] = []
+    keep = min(keep, len(pool_groups))
+    best = torch.full((len(anchors), keep), torch.inf, dtype=torch.float64)
+    indices = torch.full((len(anchors), keep), -1)
+    waiting: list[Tensor] = []  # of the pool's images from ``first`` to ``stop``
+    first = stop = 0
 
     def merge() -> None:
-        distance, index = torch.cat(distances, 1), torch.cat(indices, 1)
-        order = distance.sort(dim=1, stable=True).indices[:, :keep]
-        distances[:], indices[:] = [distance.gather(1, order)], [index.gather(1, order)]
+        fresh = torch.arange(first, stop)
+        for rows in torch.split(torch.arange(len(anchors)), 64):  # a sort of all at once would hold them four times
+            distance = torch.cat([best[rows], *(block[rows] for block in waiting)], 1)
+            index = torch.cat([indices[rows], fresh.expand(len(rows), -1)], 1)
+            order = distance.sort(dim=1, stable=True).indices[:, :keep]
+            best[rows], indices[rows] = distance.gather(1, order), index.gather(1, order)
 
     anchor_norms = _squared_norms(anchors)[:, None]
-    start = 0
     for chunk in pool:
-        stop = start + len(chunk)
+        other = anchor_groups[:, None] != pool_groups[stop : stop + len(chunk)]
         squared = anchor_norms + _squared_norms(chunk) - 2 * (anchors @ chunk.T).cpu().double()
-        other = anchor_groups[:, None] != pool_groups[start:stop]
-        distances.append(squared.clamp_(min=0).masked_fill_(other, torch.inf))
-        indices.append(torch.arange(start, stop).expand_as(other).masked_fill(other, -1))
-        if sum(block.shape[1] for block in distances) >= 2 * keep:
+        waiting.append(squared.clamp_(min=0).masked_fill_(other, torch.inf))
+        stop += len(chunk)
+        if stop - first >= keep:
             merge()
-        start = stop
+            waiting.clear()
+            first = stop
     merge()
-    return indices[0], distances[0].sqrt()
+    return indices.masked_fill_(best.isinf(), -1), best.sqrt_()
 
 
 def _squared_norms(rows: Tensor) -> Tensor:
@@ -151,7 +156,7 @@ def nearest_with_reuse(
     max_reuse: int | None,
     pool_groups: Tensor,
     anchor_groups: Tensor,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The t nearest pool rows of each anchor, no pool row given to more than ``max_reuse`` anchors.
 
     All pairs are taken greedily in the order of (distance, anchor, pool index). An anchor never looks further
@@ -167,7 +172,8 @@ def nearest_with_reuse(
         anchor_groups: see :func:`nearest`.
 
     Returns:
-        Indices int64 and distances float64, both ``(A, t)``, nearest first.
+        Indices int64 and distances float64, both ``(A, t)``, nearest first; and the indices of the t nearest
+        without ``max_reuse``.
 
     Raises:
         DakitError: an anchor found fewer than t images; with ``max_reuse`` > 1 this can happen where nearly
@@ -177,8 +183,9 @@ def nearest_with_reuse(
     if max_reuse is not None:
         keep += (int(anchor_groups.bincount().max()) - 1) * neighbours // max_reuse
     indices, distances = nearest(pool, anchors, keep, pool_groups=pool_groups, anchor_groups=anchor_groups)
+    plain = indices[:, :neighbours]
     if max_reuse is None:
-        return indices, distances
+        return indices, distances, plain
     chosen = _greedy(indices, distances, neighbours, max_reuse)
     for anchor, picks in enumerate(chosen):
         if len(picks) < neighbours:
@@ -189,6 +196,7 @@ def nearest_with_reuse(
     return (
         torch.tensor([[index for index, _ in picks] for picks in chosen], dtype=torch.int64),
         torch.tensor([[distance for _, distance in picks] for picks in chosen], dtype=torch.float64),
+        plain,
     )
 
 

@@ -80,15 +80,21 @@ def selection_report(selection: Selection, pool: ImageSet, anchors: ImageSet) ->
         largest_reuse: how often the most frequent one was chosen.
         picks_per_class, distinct_per_class: the same by the pool's classes; empty where it has none.
         picks_of_own_class: how many have their anchor's class; None where either has no classes.
+        exact_picks: how many are among the nearest of their anchor in the full feature space; None = not known.
+        exact_distinct: how many different images those nearest are; None = not known.
 
     >>> from dakit.data.sets import TensorImages
     >>> pool = TensorImages(torch.zeros(3, 3, 1, 1, dtype=torch.uint8), [0, 1, 1], classes=("a", "b"))
-    >>> chosen = Selection(torch.tensor([[2, 1], [2, -1], [2, 0]]), torch.zeros(3, 2))
+    >>> chosen = Selection(
+    ...     torch.tensor([[2, 1], [2, -1], [2, 0]]), torch.zeros(3, 2), (), torch.tensor([[1, 0], [2, 0], [0, 1]])
+    ... )
     >>> report = selection_report(chosen, pool, pool)
     >>> report["picks"], report["distinct"], report["largest_reuse"], report["picks_of_own_class"]
     (5, 3, 3, 2)
     >>> report["picks_per_class"], report["distinct_per_class"]
     ({'a': 1, 'b': 4}, {'a': 1, 'b': 2})
+    >>> report["exact_picks"], report["exact_distinct"]
+    (3, 3)
     """
     pairs = [(anchor, index) for anchor, row in enumerate(selection.indices.tolist()) for index in row if index >= 0]
     uses = Counter(index for _, index in pairs)
@@ -99,6 +105,7 @@ def selection_report(selection: Selection, pool: ImageSet, anchors: ImageSet) ->
 
     picks = Counter(class_of(pool, index) for _, index in pairs)
     distinct = Counter(class_of(pool, index) for index in uses)
+    nearest = None if selection.exact is None else selection.exact.tolist()
     own = sum(class_of(pool, index) == class_of(anchors, anchor) is not None for anchor, index in pairs)
     return {
         "picks": len(pairs),
@@ -107,4 +114,6 @@ def selection_report(selection: Selection, pool: ImageSet, anchors: ImageSet) ->
         "picks_per_class": {name: picks[name] for name in pool.classes},
         "distinct_per_class": {name: distinct[name] for name in pool.classes},
         "picks_of_own_class": own if pool.classes and anchors.classes else None,
+        "exact_picks": None if nearest is None else sum(index in nearest[anchor] for anchor, index in pairs),
+        "exact_distinct": None if nearest is None else len({index for row in nearest for index in row if index >= 0}),
     }

@@ -52,7 +52,11 @@ class Select:
         anchors: ImageSet,
         classifier: Trained[Classifier] | None = None,
     ) -> Selected:
-        """Select, and keep ``selection.npz``; facts: picks, distinct images (also by class), the largest reuse."""
+        """Select, and keep ``selection.npz``.
+
+        Facts: picks, distinct images (also by class), the largest reuse, and where the selector knows the nearest
+        images in the full feature space how many of the picks are among them.
+        """
         trainer = Trainer(ctx)
         network = None if classifier is None else trainer.place(classifier.build(), train=False)
         for observer in ctx.observers:
@@ -67,6 +71,11 @@ class Select:
             f"selected {report['distinct']} distinct images in {report['picks']} picks "
             f"(one image up to {report['largest_reuse']} times)"
         )
+        if report["exact_picks"] is not None:
+            ctx.note(
+                f"{report['exact_picks']} of them are among the exact nearest of their anchor, "
+                f"which are {report['exact_distinct']} distinct images"
+            )
         _keep(ctx, chosen, pool, anchors)
         return Selected(Subset(pool, [int(i) for i in chosen.indices.flatten() if i >= 0]))
 

@@ -53,7 +53,7 @@ def choose(spec: Spec[Any], pool: ImageSet, anchors: ImageSet, **changed: Any) -
 def chooses_pool_images_for_every_anchor(spec: Spec[Any]) -> None:
     """Indices int64 (A, t) into the pool, none twice in a row, -1 at the end of a short one; distances float32."""
     pool, anchors = noise(60, 1), noise(6, 2)
-    indices, distances, _ = choose(spec, pool, anchors)
+    indices, distances, *_ = choose(spec, pool, anchors)
     wanted(indices.dtype == torch.int64 and indices.ndim == 2, f"indices are {indices.dtype} {tuple(indices.shape)}")
     wanted(len(indices) == len(anchors), f"{len(indices)} rows for {len(anchors)} anchors")
     wanted(distances.dtype == torch.float32, f"distances are {distances.dtype}")

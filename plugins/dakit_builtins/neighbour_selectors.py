@@ -59,6 +59,8 @@ class TsneKnn:
         method: "sklearn" is Barnes-Hut; "opentsne", in 2 dimensions only, is faster, and takes its FFT form
             from 10,000 images on. "auto" takes the latter for more than 2,000 images in 2 dimensions.
         batch: images a chunk.
+        compare_exact: also find what :class:`FeatureKnn` would choose, one more pass over the pool, so that the
+            selection's facts tell how many picks are among them. It changes nothing that is chosen.
         seed: None = torch's own seed, which the stage has set.
 
     Raises:
@@ -80,7 +82,8 @@ class TsneKnn:
     perplexity: Annotated[float, annotated_types.Ge(1)] = 30.0
     dimensions: Literal[2, 3] = 2
     method: Literal["auto", "sklearn", "opentsne"] = "auto"
-    batch: Positive = 256
+    batch: Positive = 64
+    compare_exact: bool = False
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -101,15 +104,20 @@ class TsneKnn:
             pool, anchors, neighbours=self.neighbours, same_class=self.same_class, max_reuse=self.max_reuse
         )
         embedded, notes = self.embed(pool, anchors, classifier=classifier, device=device)
-        indices, distances = nearest_with_reuse(
-            [embedded[: len(pool)]],
+        indices, distances, _ = nearest_with_reuse(
+            torch.split(embedded[: len(pool)], self.batch),
             embedded[len(pool) :],
             self.neighbours,
             max_reuse=self.max_reuse,
             pool_groups=pool_groups,
             anchor_groups=anchor_groups,
         )
-        return Selection(indices, distances.float(), notes)
+        exact = None
+        if self.compare_exact:
+            shared = ("neighbours", "same_class", "extractor", "otherwise", "weights", "feature_size", "batch")
+            in_full = FeatureKnn(**{name: getattr(self, name) for name in shared})
+            exact = in_full(pool, anchors, classifier=classifier, device=device).indices
+        return Selection(indices, distances.float(), notes, exact)
 
     def embed(
         self, *sets: ImageSet, classifier: Classifier | None, device: torch.device
@@ -178,7 +186,7 @@ class FeatureKnn:
     otherwise: Literal["none", "squeezenet", "classifier"] = "none"
     weights: File | None = None
     feature_size: Positive | None = None
-    batch: Positive = 256
+    batch: Positive = 64
 
     def __post_init__(self) -> None:
         _check_weights(self.extractor, self.otherwise, self.weights)
@@ -198,7 +206,7 @@ class FeatureKnn:
         _check_sizes(pool, anchors, feature_size=self.feature_size)
         used, file = _find(self.extractor, self.otherwise, self.weights)
         extract = _extract(used, file, classifier, device, self.feature_size)
-        indices, distances = nearest_with_reuse(
+        indices, distances, exact = nearest_with_reuse(
             feature_chunks(pool, extract, device=device, batch=self.batch),
             gather(feature_chunks(anchors, extract, device=device, batch=self.batch), len(anchors)),
             self.neighbours,
@@ -206,7 +214,7 @@ class FeatureKnn:
             pool_groups=pool_groups,
             anchor_groups=anchor_groups,
         )
-        return Selection(indices, distances.float(), (_note(self.extractor, used, file),))
+        return Selection(indices, distances.float(), (_note(self.extractor, used, file),), exact)
 
 
 def _tsne(points: np.ndarray, perplexity: float, dimensions: int, method: str, seed: int) -> np.ndarray:
@@ -236,11 +244,11 @@ class _FirstLayer(NamedTuple):
 def _alexnet_input(pixels: Tensor) -> Tensor:
     mean = pixels.new_tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     deviation = pixels.new_tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    return (pixels / 255 - mean) / deviation
+    return pixels.div_(255).sub_(mean).div_(deviation)
 
 
 def _squeezenet_input(pixels: Tensor) -> Tensor:
-    return pixels.flip(1) - pixels.new_tensor([104.0, 117.0, 123.0]).view(3, 1, 1)
+    return pixels.flip(1).sub_(pixels.new_tensor([104.0, 117.0, 123.0]).view(3, 1, 1))
 
 
 _FIRST_LAYERS: Mapping[str, _FirstLayer] = {

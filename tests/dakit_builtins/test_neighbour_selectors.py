@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import tiny
 from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
 from dakit.interfaces import File, Spec
@@ -276,6 +277,61 @@ def test_the_chunk_size_changes_nothing():
     for part in parts:
         assert torch.equal(part.indices, whole.indices)
         torch.testing.assert_close(part.distances, whole.distances, rtol=1e-5, atol=0)
+
+
+def without_tsne(monkeypatch):
+    """The first two dimensions of the PCA stand in for the embedding."""
+    monkeypatch.setattr("dakit_builtins.neighbour_selectors._tsne", lambda points, *_: points[:, :2].astype(float))
+
+
+def test_the_chunk_size_does_not_change_what_tsne_is_given(monkeypatch):
+    without_tsne(monkeypatch)
+    pool, anchors = images(50), images(6, seed=1)
+    whole, *parts = (
+        choose(TsneKnn(neighbours=5, sample=20, seed=0, extractor="classifier", batch=b), pool, anchors, PixelStem())
+        for b in (56, 1, 8)
+    )
+    for part in parts:
+        assert torch.equal(part.indices, whole.indices)
+        torch.testing.assert_close(part.distances, whole.distances, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "params"), [(FeatureKnn, {}), (FeatureKnn, {"max_reuse": 1}), (TsneKnn, {"sample": 20, "seed": 0})]
+)
+def test_memory_is_that_of_a_chunk_not_of_the_pool(tmp_path, monkeypatch, make, params):
+    """3,072 float32 numbers an image; the bytes of all tensors alive at one time, the pool in a mapped file."""
+    without_tsne(monkeypatch)
+    np.save(tmp_path / "pool.npy", np.random.default_rng(0).integers(0, 256, (800, 3, 32, 32), np.uint8))
+    mapped = np.load(tmp_path / "pool.npy", mmap_mode="r")
+    anchors = images(6, 32, seed=1)
+
+    def peak(count, batch):
+        selector = make(neighbours=5, extractor="classifier", batch=batch, **params)
+        with tiny.benchmark_file("conftest").Peak() as peak:
+            choose(selector, TensorImages(mapped[:count]), anchors, PixelStem())
+        return peak.most
+
+    row = 4 * 3072
+    assert peak(800, 8) < (6 + params.get("sample", 0) + 100) * row  # anchors, sample, a few chunks
+    assert peak(800, 8) - peak(200, 8) < 600 * row / 20  # what grows is an index or a point
+    assert peak(800, 800) > 800 * row  # and the measure sees what is held
+
+
+@pytest.mark.parametrize("max_reuse", [None, 1])
+def test_the_exact_nearest_are_told_whatever_max_reuse_leaves_of_them(max_reuse):
+    pool, anchors = images(50), images(6, seed=1)
+    plain = choose(FeatureKnn(neighbours=5, extractor="classifier"), pool, anchors, PixelStem()).indices
+    exact = FeatureKnn(neighbours=5, max_reuse=max_reuse, extractor="classifier")
+    chosen = choose(exact, pool, anchors, PixelStem())
+    assert torch.equal(chosen.exact, plain)
+    assert torch.equal(chosen.indices, plain) == (max_reuse is None)
+    near = {"neighbours": 5, "max_reuse": max_reuse, "extractor": "classifier", "seed": 0}
+    told = choose(TsneKnn(compare_exact=True, **near), pool, anchors, PixelStem())
+    untold = choose(TsneKnn(**near), pool, anchors, PixelStem())
+    assert torch.equal(told.exact, plain)
+    assert untold.exact is None
+    assert torch.equal(told.indices, untold.indices)
 
 
 def test_same_class_chooses_only_the_anchors_class():

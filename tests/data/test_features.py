@@ -154,7 +154,9 @@ def test_reuse_is_greedy_on_the_full_matrix(t, r, spread):
     pool, anchors = torch.randn(90, 4, generator=generator), spread * torch.randn(12, 4, generator=generator)
     full = all_distances(anchors, pool)
     for size in (1, 11, 90):
-        indices, distances = nearest_with_reuse(pool.split(size), anchors, t, max_reuse=r, **one_group(pool, anchors))
+        indices, distances, _ = nearest_with_reuse(
+            pool.split(size), anchors, t, max_reuse=r, **one_group(pool, anchors)
+        )
         assert indices.tolist() == greedy(full, t, r)
         np.testing.assert_allclose(distances, np.take_along_axis(full, indices.numpy(), 1), rtol=1e-4)
 
@@ -165,7 +167,7 @@ def test_reuse_is_greedy_within_groups_too():
     groups = {"pool_groups": torch.arange(60) % 3, "anchor_groups": torch.arange(10) % 2}
     full = all_distances(anchors, pool)
     full[(groups["anchor_groups"][:, None] != groups["pool_groups"]).numpy()] = np.inf
-    indices, _ = nearest_with_reuse(pool.split(16), anchors, 4, max_reuse=1, **groups)
+    indices, _, _ = nearest_with_reuse(pool.split(16), anchors, 4, max_reuse=1, **groups)
     assert indices.tolist() == greedy(full, 4, 1)
 
 
@@ -175,9 +177,9 @@ def test_a_hub_is_chosen_by_all_or_once():
     anchors = torch.stack([angles.cos(), angles.sin()], 1)
     pool = torch.cat([torch.zeros(1, 2), 3 * anchors])
     groups = one_group(pool, anchors)
-    plain, _ = nearest_with_reuse([pool], anchors, 1, max_reuse=None, **groups)
+    plain, _, _ = nearest_with_reuse([pool], anchors, 1, max_reuse=None, **groups)
     assert plain.flatten().tolist() == [0] * 5
-    distinct, distances = nearest_with_reuse([pool], anchors, 1, max_reuse=1, **groups)
+    distinct, distances, _ = nearest_with_reuse([pool], anchors, 1, max_reuse=1, **groups)
     assert sorted(distinct.flatten().tolist())[0] == 0
     assert len(set(distinct.flatten().tolist())) == 5
     assert distances.flatten().sort().values.tolist() == pytest.approx([1, 2, 2, 2, 2], abs=1e-6)
@@ -187,7 +189,7 @@ def test_the_last_uses_of_a_pool_are_all_found_with_reuse_one():
     # 6 anchors x 2 = 12 images: the pool is used up to the last one
     generator = torch.Generator().manual_seed(6)
     pool, anchors = torch.randn(12, 2, generator=generator), torch.randn(6, 2, generator=generator)
-    indices, _ = nearest_with_reuse(pool.split(5), anchors, 2, max_reuse=1, **one_group(pool, anchors))
+    indices, _, _ = nearest_with_reuse(pool.split(5), anchors, 2, max_reuse=1, **one_group(pool, anchors))
     assert sorted(indices.flatten().tolist()) == list(range(12))
     assert indices.tolist() == greedy(all_distances(anchors, pool), 2, 1)
 

@@ -93,7 +93,17 @@ def test_report_counts_picks_and_images_by_class():
         "picks_per_class": {"happy": 3, "sad": 2},
         "distinct_per_class": {"happy": 1, "sad": 2},
         "picks_of_own_class": 2,  # anchor 0: image 0; anchor 1: image 3
+        "exact_picks": None,
+        "exact_distinct": None,
     }
+
+
+def test_report_counts_the_picks_that_are_exact_for_their_own_anchor():
+    nearest = torch.tensor([[2, 4], [2, 3], [2, -1]])
+    # 2 is exact for anchor 0, 3 for anchor 1, and the short rows' -1 for nobody
+    chosen = Selection(torch.tensor([[0, 2], [0, 3], [3, -1]]), torch.zeros(3, 2), exact=nearest)
+    report = selection_report(chosen, images([0, 0, 1, 1, 1]), images([0, 1, 1]))
+    assert (report["exact_picks"], report["exact_distinct"], report["distinct"]) == (2, 3, 3)
 
 
 def test_report_of_unlabelled_images_has_no_classes():
@@ -106,6 +116,8 @@ def test_report_of_unlabelled_images_has_no_classes():
         "picks_per_class": {},
         "distinct_per_class": {},
         "picks_of_own_class": None,
+        "exact_picks": None,
+        "exact_distinct": None,
     }
 
 

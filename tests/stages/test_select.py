@@ -20,13 +20,14 @@ ANCHORS = tiny.images([1, 2, 0], seed=2)
 class Fixed:
     """Chooses what the test says, and keeps what it was given."""
 
-    def __init__(self, rows: list[list[int]]) -> None:
-        self.rows = rows
+    def __init__(self, rows: list[list[int]], exact: list[list[int]] | None = None) -> None:
+        self.rows, self.exact = rows, exact
 
     def __call__(self, pool: ImageSet, anchors: ImageSet, **given: Any) -> Selection:
         self.given = {"pool": pool, "anchors": anchors, **given}
         chosen = torch.tensor(self.rows)
-        return Selection(chosen, torch.full(chosen.shape, torch.nan), ("told by the selector",))
+        exact = None if self.exact is None else torch.tensor(self.exact)
+        return Selection(chosen, torch.full(chosen.shape, torch.nan), ("told by the selector",), exact)
 
 
 def select(folder: Path, rows: list[list[int]], **inputs: Any) -> tuple[ImageSet, Any, Fixed]:
@@ -53,11 +54,21 @@ def test_chosen_images_stand_as_often_as_they_were_chosen(tmp_path: Path) -> Non
         "picks_per_class": {"a": 2, "b": 3, "c": 0},
         "distinct_per_class": {"a": 2, "b": 1, "c": 0},
         "picks_of_own_class": 2,  # image 3 for the first anchor, 4 for the last
+        "exact_picks": None,
+        "exact_distinct": None,
     }
     assert ctx.notes == [
         "told by the selector",
         "selected 3 distinct images in 5 picks (one image up to 3 times)",
     ]
+
+
+def test_agreement_with_the_exact_nearest_is_told(tmp_path: Path) -> None:
+    ctx = tiny.context(tmp_path)
+    spec, _ = tiny.recorded(Fixed, rows=[[3, 0], [3, 1], [4, 3]], exact=[[0, 3], [3, 2], [1, 2]])
+    Select(selector=spec).run(ctx, pool=POOL, anchors=ANCHORS)
+    assert (ctx.facts["selection"]["exact_picks"], ctx.facts["selection"]["exact_distinct"]) == (3, 4)
+    assert ctx.notes[-1] == "3 of them are among the exact nearest of their anchor, which are 4 distinct images"
 
 
 def test_anchors_need_no_labels(tmp_path: Path) -> None:
