@@ -167,7 +167,10 @@ def schema(factory: Callable[..., Any], given: int, what: str) -> type[BaseModel
     fields: dict[str, Any] = {}
     for parameter in list(inspect.signature(factory).parameters.values())[given:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise DakitError(f"{what}: its signature has *{parameter.name}, so parameters cannot be checked")
+            raise DakitError(
+                f"{what}: its signature has *{parameter.name}, so parameters cannot be checked; "
+                "a signature of its own names each (a class inherits that of nn.Module, which does not)"
+            )
         annotation = hints.get(parameter.name, Any)
         if component_kind(annotation):
             annotation = InstanceOf[Spec[Any]] | None if optional(annotation) else InstanceOf[Spec[Any]]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import annotated_types
 import pytest
+import torch
 
 from dakit.data.augment import Augment
 from dakit.errors import DakitError
@@ -105,6 +106,13 @@ def test_a_signature_without_names_cannot_be_checked(kind):
 
     with pytest.raises(DakitError, match=rf"thing: its signature has \*{kind}, so parameters cannot be checked"):
         schema({"args": args, "kwargs": kwargs}[kind], 0, "thing")
+
+
+def test_a_module_without_weights_of_its_own_is_told_what_to_write():
+    class Weightless(torch.nn.Module): ...
+
+    with pytest.raises(DakitError, match=r"has \*args.*a signature of its own names each \(a class inherits"):
+        schema(Weightless, 0, "translator")
 
 
 @pytest.mark.parametrize("name", ["schema", "copy", "json", "model_name", "validate"])

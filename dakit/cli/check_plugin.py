@@ -66,7 +66,7 @@ def check_plugin(
     else:
         cells = [[row["component"], row["check"], row["problem"] or "passed"] for row in rows]
         table(["component", "check", "result"], cells)
-        typer.echo(f"{len(entries)} components, {len(rows)} checks: {f'{failed} failed' if failed else 'all passed'}")
+        typer.echo(f"components: {len(entries)}, checks: {len(rows)}: {f'{failed} failed' if failed else 'all passed'}")
     if failed:
         raise SystemExit(1)
 

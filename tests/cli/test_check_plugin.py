@@ -68,7 +68,7 @@ def test_a_built_in_passes_and_the_table_names_its_checks(dakit):
         "checking discriminator/patchgan from dakit",
     ]
     assert "gradient_is_the_derivative" in out
-    assert "2 components" in out
+    assert "components: 2" in out
     assert "all passed" in out
 
 
