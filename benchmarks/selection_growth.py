@@ -1,6 +1,6 @@
 """How selection grows with the pool: time, memory, and what each selector chooses, up to the paper's 148,720 images.
 
-    python benchmarks/selection_growth.py --counts 1000,5000,20000 --save growth.json
+    python benchmarks/selection_growth.py --counts 1000 5000 20000 --save growth.json
 
 Each selector runs in a process of its own on pictures drawn when they are read (no decoding, no memory),
 with random weights in the shape of AlexNet's first layer: 193,600 numbers an image at 224 pixels.
@@ -108,13 +108,12 @@ def run(way: str, count: int, anchors: int, size: int, weights: str) -> dict[str
 
 
 def projected(counts: Sequence[int], values: Sequence[float], target: int = PAPER) -> float:
-    """The line through the two largest counts (through zero where there is but one), at the target.
+    """The line through the two largest counts, at the target.
 
     >>> projected([10, 20], [3.0, 5.0], 100)
     21.0
     """
-    points = sorted(zip(counts, values, strict=True))
-    (n1, v1), (n2, v2) = [(0, 0.0), *points][-2:]
+    (n1, v1), (n2, v2) = sorted(zip(counts, values, strict=True))[-2:]
     return v2 + (v2 - v1) / (n2 - n1) * (target - n2)
 
 
@@ -127,13 +126,13 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Any:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the table, and keep it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--counts", default="1000,5000,20000", help="pool images, separated by commas")
+    parser.add_argument("--counts", type=int, nargs="+", default=[1000, 5000, 20000], help="pool images")
     parser.add_argument("--anchors", type=int, default=700)
     parser.add_argument("--size", type=int, default=224, help="pixels")
     parser.add_argument("--selectors", nargs="+", default=list(WAYS), choices=WAYS, help="agreement is with the first")
     parser.add_argument("--save", type=Path, help="a JSON file")
     given = parser.parse_args(arguments)
-    counts = sorted(int(part) for part in given.counts.split(","))
+    counts = sorted(given.counts)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         weights = str(Path(folder, "alexnet.pth"))
@@ -157,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for row in rows
     ]  # fmt: skip
     ahead = {}
-    for way in given.selectors:
+    for way in given.selectors if len(counts) > 1 else ():
         own = [row for row in rows if row["selector"] == way]
         ahead[way] = {key: projected(counts, [row[key] for row in own]) for key in ("seconds", "cpu", "peak_bytes")}
         line = ahead[way]

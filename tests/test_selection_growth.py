@@ -26,7 +26,6 @@ def test_pictures_are_the_same_in_every_pass_and_differ() -> None:
 
 def test_the_projection_is_the_line_through_the_two_largest() -> None:
     assert growth.projected([1, 10, 20], [99.0, 3.0, 5.0], 100) == 21
-    assert growth.projected([20], [5.0], 100) == 25
 
 
 def test_a_table_and_a_file(tmp_path: Path) -> None:
@@ -40,6 +39,5 @@ def test_a_table_and_a_file(tmp_path: Path) -> None:
     assert row["steps"]["extraction"] > 0
     assert row["steps"]["PCA"] == row["steps"]["t-SNE"] == 0
     assert row["cpu"] == pytest.approx(sum(row["steps"].values()))
-    assert made["projected"][row["selector"]]["cpu"] == pytest.approx(row["cpu"] * growth.PAPER / 40)
+    assert made["projected"] == {}  # a line needs two counts
     assert "feature_knn, hub-free" in done.stdout
-    assert "148720" in done.stdout
