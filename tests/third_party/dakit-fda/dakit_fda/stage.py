@@ -41,7 +41,7 @@ class FitFDA:
 
     def check_sizes(self, sizes: Mapping[str, int | None]) -> list[str]:
         """Whether there are as many images as the translator has references."""
-        have, need = sizes["references"], self.translator.params["references"]
+        have, need = sizes["references"], self.translator.params.get("references", 0)
         if have is None or have >= need:
             return []
         return [f"translator: {need} references, but there are {have} images; at most {have} fits"]
