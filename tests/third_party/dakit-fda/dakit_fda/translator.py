@@ -19,7 +19,7 @@ class FDA(nn.Module):
     There, r is drawn anew for each image; here the image's own pixels choose it, so that a translation can be repeated.
     Before ``fit_fda`` the references are black.
 
-    Source: Yang and Soatto, *FDA: Fourier domain adaptation for semantic segmentation*, CVPR 2020, Eq. 3.
+    Source: Yang and Soatto, *FDA: Fourier domain adaptation for semantic segmentation*, CVPR 2020.
 
     Args:
         radius: highest frequency that is exchanged, in cycles per image.

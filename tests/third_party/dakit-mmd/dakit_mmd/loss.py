@@ -25,8 +25,8 @@ class MMD:
     features cannot lower the loss by shrinking. This is the biased estimate, which is never negative and 0 where the
     batches are equal. The batches may differ in size; the features' width is the same. Computed in fp32 at least.
 
-    Sources: Gretton et al., *A kernel two-sample test*, JMLR 2012, Eq. 5; Long et al., *Learning transferable
-    features with deep adaptation networks*, ICML 2015, section 3 (the mixture of bandwidths around one scale).
+    Sources: Gretton et al., *A kernel two-sample test*, JMLR 2012; Long et al., *Learning transferable
+    features with deep adaptation networks*, ICML 2015 (a mixture of bandwidths around one scale).
 
     Args:
         beta: weight of the loss.
