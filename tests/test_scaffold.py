@@ -65,10 +65,12 @@ def test_each_kind_passes_its_own_tests_and_its_recipe_runs(made):
             assert f"test_my_{kind}.py::{test} PASSED" in done.stdout
 
 
-def test_each_is_clean(made):
-    folders, env = made
+@pytest.mark.parametrize("name", ["qz", "my-method", "n" * 32, "-".join(["word"] * 6)])
+def test_each_is_clean_whatever_its_name(tmp_path, registry, name):
+    for kind in KINDS:
+        write(kind, name, tmp_path / kind, registry)
     for command in (["check"], ["format", "--check"]):
-        done = call("ruff", *command, "--no-cache", *folders, cwd=folders[0].parent, env=env)
+        done = call("ruff", *command, "--no-cache", tmp_path, cwd=tmp_path, env=dict(os.environ))
         assert done.returncode == 0, done.stdout
 
 
@@ -93,11 +95,12 @@ def test_names_of_several_words_and_a_short_one(tmp_path, registry):
     ("kind", "name", "message"),
     [
         ("transfer-loss", "mine", 'there is no kind "transfer-loss", did you mean "transfer_loss"?'),
-        ("dataset", "my loss!", '"my loss!" cannot be a name: expected letters, digits, .* such as my-loss$'),
+        ("dataset", "my loss!", '"my loss!" cannot be a name: expected at most 32 letters, .* such as my-loss$'),
         ("dataset", "../up", '"../up" cannot be a name: .* such as up$'),
         ("dataset", "3d-faces", '"3d-faces" cannot be a name: .* such as d-faces$'),
         ("dataset", "mine-", '"mine-" cannot be a name: .* such as mine$'),
         ("dataset", "é", '"é" cannot be a name: .* such as my-method$'),
+        ("dataset", "n" * 33, f"cannot be a name: .* such as {'n' * 32}$"),
         ("dataset", "", '"" cannot be a name: .* such as my-method$'),
         ("selector", "tsne-knn", 'there is a selector "tsne_knn" already, from dakit; choose another name'),
         ("dataset", "Random", 'its package would be "random", which Python has already'),
@@ -118,7 +121,7 @@ def test_nothing_is_overwritten(tmp_path, registry):
         write("stage", "mine", tmp_path / "mine", registry)
     assert not list((tmp_path / "mine").iterdir())
     with pytest.raises(DakitError, match="nnn: cannot be written: File name too long"):
-        write("stage", "n" * 300, tmp_path / ("n" * 300), registry)
+        write("stage", "mine", tmp_path / ("n" * 300), registry)
     with pytest.raises(DakitError, match="there is no folder"):
         write("stage", "mine", tmp_path / "gone" / "mine", registry)
 

@@ -19,6 +19,7 @@ from dakit.hookspecs import INTERFACE_VERSION
 from dakit.registry import KINDS, Registry
 
 _NAME = r"[A-Za-z][A-Za-z0-9]*([-_][A-Za-z0-9]+)*"
+_LONGEST = 32  # longer ones would not fit into the lines of the templates
 
 
 def write(kind: str, name: str, folder: Path, registry: Registry) -> list[Path]:
@@ -77,12 +78,12 @@ def write(kind: str, name: str, folder: Path, registry: Registry) -> list[Path]:
 
 def _check_name(name: str) -> None:
     """Refuse what cannot be the name of a distribution and of a package, and say what would do."""
-    if re.fullmatch(_NAME, name):
+    if re.fullmatch(_NAME, name) and len(name) <= _LONGEST:
         return
-    near = re.sub("[^A-Za-z0-9]+", "-", re.sub("^[^A-Za-z]+", "", name)).strip("-")
+    near = re.sub("[^A-Za-z0-9]+", "-", re.sub("^[^A-Za-z]+", "", name))[:_LONGEST].strip("-")
     raise DakitError(
-        f'"{name}" cannot be a name: expected letters, digits, and single "-" or "_" between them, such as '
-        f"{near or 'my-method'}"
+        f'"{name}" cannot be a name: expected at most {_LONGEST} letters, digits, and single "-" or "_" between them, '
+        f"such as {near or 'my-method'}"
     )
 
 

@@ -43,7 +43,7 @@ def test_what_was_made_passes_check_plugin_until_it_is_broken(dakit, made):
     ("arguments", "message"),
     [
         (["selecter", "mine"], 'there is no kind "selecter", did you mean "selector"?'),
-        (["selector", "my.one"], '"my.one" cannot be a name: expected letters, digits'),
+        (["selector", "my.one"], '"my.one" cannot be a name: expected at most 32 letters, digits'),
         (["selector", "mine", "--out", "."], ".: is there already; nothing was written"),
         (["selector", "mine", "--out", "gone/mine"], "gone/mine: there is no folder gone"),
     ],
