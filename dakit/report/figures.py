@@ -88,7 +88,8 @@ def curve(lines: Sequence[tuple[Sequence[float], Sequence[float]]], title: str) 
     with _drawn(3.3, 1.8, made, (0.15, 0.2, 0.83, 0.66)) as axes:
         for place, (steps, values) in reversed([*enumerate(lines)]):
             marker = "." if len(values) < 20 else ""
-            axes.plot(steps, values, marker=marker, ls="-", color=_MUTED if place else _ACCENT, lw=1.6 - 0.8 * bool(place))
+            colour, width = (_MUTED, 0.8) if place else (_ACCENT, 1.6)
+            axes.plot(steps, values, marker=marker, ls="-", color=colour, lw=width)
         axes.set_title(_short(title))
         axes.set_xlabel("step")
         axes.grid(axis="y")
