@@ -115,3 +115,28 @@ def test_the_error_for_authors_names_the_check() -> None:
     check_stage(Draw, steps=3)
     with pytest.raises(AssertionError, match="killed_and_resumed_it_ends_the_same: killed in step"):
         check_stage(Draw, fault="no checkpoint of the sum")
+
+
+class Number(NamedTuple):
+    number: float
+
+
+class Counts:
+    """Returns what the store cannot keep."""
+
+    version: ClassVar[int] = 1
+
+    def run(self, ctx: Context, *, images: ImageSet) -> Number:
+        return Number(float(len(images)))
+
+
+class Untold(Counts):
+    """Returns a plain dictionary."""
+
+    def run(self, ctx: Context, *, images: ImageSet) -> dict[str, int]:  # type: ignore[override]
+        return {"count": len(images)}
+
+
+def test_a_result_that_cannot_be_kept() -> None:
+    assert failed(Counts) == {"a_rerun_is_read_from_the_store"}
+    assert "says_what_it_takes_and_makes" in failed(Untold)
