@@ -123,7 +123,10 @@ class Registry:
         """
         entry = self.find(kind, name)
         values = check(entry.factory, KINDS[kind].given, f'{kind} "{entry.name}"', params)
-        return Spec(kind, name, values, entry.factory, int(getattr(entry.factory, "version", 1)))
+        version = getattr(entry.factory, "version", 1)
+        if not isinstance(version, int):
+            raise DakitError(f'{kind} "{entry.name}": its version is {version!r}; a whole number was expected')
+        return Spec(kind, name, values, entry.factory, version)
 
 
 def _offered(name: Any, factory: Any) -> bool:

@@ -195,3 +195,12 @@ def test_every_component_has_a_schema_and_says_what_it_is(entry):
     assert len((entry.factory.__doc__ or "").strip()) > 20
     for name in model.model_fields:
         assert name in entry.factory.__doc__, f"{name} is not described"
+
+
+def test_a_version_that_is_no_number_is_named(registry, monkeypatch):
+    entry = registry.find("transfer_loss", "soft_targets")
+    monkeypatch.setattr(entry.factory, "version", "two", raising=False)
+    with pytest.raises(
+        DakitError, match="transfer_loss \"soft_targets\": its version is 'two'; a whole number was expected"
+    ):
+        registry.spec("transfer_loss", "soft_targets", {})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -90,7 +91,7 @@ def test_plugins(dakit, toys):
     assert code == 0
     found = {row["plugin"]: row for row in json.loads(out)}
     assert found["builtins"]["distribution"] == "dakit"
-    assert found["builtins"]["version"] == "0.1.0"
+    assert found["builtins"]["version"] == importlib.metadata.version("dakit")
     assert found["builtins"]["state"] == "active"
     assert found["toys"]["offers"] == "datasets translators classifiers stages"
     _, table, _ = dakit("plugins")
