@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -98,10 +98,27 @@ class AttentionTransfer:
         at_least_fp32 = torch.promote_types(maps.dtype, torch.float32)
         if rectified and self.power == 1:  # the same values and gradient, several times as fast
             attention = maps.sum(1, dtype=at_least_fp32)
+        elif self.power == 2:
+            attention = _SumOfSquares.apply(maps, at_least_fp32)
         else:
             norms = torch.linalg.vector_norm(maps, ord=self.power, dim=1, dtype=at_least_fp32)
             attention = norms.pow(self.power)
         return F.normalize(attention.flatten(1), dim=1)
+
+
+class _SumOfSquares(torch.autograd.Function):
+    """``(B, C, H, W)`` to ``(B, H, W)``, sum over c of A^2; its gradient 2 A g is the only tensor of A's size."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(maps)
+        summed: Tensor = torch.linalg.vector_norm(maps, dim=1, dtype=dtype).square()
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        maps: Tensor = ctx.saved_tensors[0]
+        return (maps * gradients[0].mul(2).unsqueeze(1)).to(maps.dtype), None
 
 
 def _pairs(teacher: tuple[Tensor, ...], student: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:

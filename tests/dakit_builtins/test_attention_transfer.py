@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dakit.errors import DakitError
 from dakit.interfaces import Prediction
@@ -120,3 +121,30 @@ def test_half_precision_is_computed_in_fp32(form: Any) -> None:
     full = by_hand(form, {"cycleat": 1}.get(form, 2), 1.0, [(teacher.double(), student.double())])
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(full, rel=1e-5)
+
+
+@pytest.mark.parametrize(("form", "power"), [("cycleat", 1), ("paper", 2), ("code", 2)])
+def test_nothing_of_the_maps_size_is_made_but_their_gradient(form: Any, power: int) -> None:
+    """The published form holds the squares and, backward, what they give as well."""
+
+    class Sizes(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.made = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            given = {t.untyped_storage().data_ptr() for t in args if isinstance(t, Tensor)}
+            if isinstance(out, Tensor) and out.numel() >= student.numel():
+                self.made += out.untyped_storage().data_ptr() not in given
+            return out
+
+    torch.manual_seed(0)
+    student = torch.rand(2, 16, 4, 4, requires_grad=True)
+    taught = torch.rand(2, 16, 4, 4)
+    empty = torch.zeros(2, 1)
+    with Sizes() as sizes:
+        said = Prediction(empty, empty, (student,), rectified=True)
+        loss = AttentionTransfer(form=form, power=power)(Prediction(empty, empty, (taught,), rectified=True), said)
+        loss.backward()
+    assert sizes.made <= 1  # a sum's gradient is a view that is written out once
