@@ -111,15 +111,17 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
     rounds: dict[str, list[Round]] = {row: [] for row in chosen}
     for step in steps:
         first = step.key not in done  # a result that rows and folds share is made, and its notes are told, once
+        number = len(done) + 1
+        run = StageRun(step.stage.name, step.stage.spec.name, step.row, step.seed, step.fold, number, total)
         if first and processes.agree(processes.first() and not session.has(step))[0]:
-            session.make(step, len(done) + 1, total)
+            session.make(step, run)
             made += 1
         done[step.key] = None
         result = session.result(step)
         if first:
-            notes += [f"{_where(step)}: {note}" for note in result.marker["notes"]]
+            notes += [f"{run}: {note}" for note in result.marker["notes"]]
             # dakit 0.1.0 kept no warnings
-            warnings += [f"{_where(step)}: {text}" for text in result.marker.get("warnings", ())]
+            warnings += [f"{run}: {text}" for text in result.marker.get("warnings", ())]
         if step.stage.spec.name == "evaluate" and step.stage.name == recipe.plan(step.row).stages[-1].name:
             rounds[step.row].append(Round(step.seed, step.fold, result.output("evaluation"), step.repeat))
     evaluated = {row: parts for row, parts in rounds.items() if parts}
@@ -365,13 +367,12 @@ class _Session:
             "repeat": step.repeat,
         }
 
-    def make(self, step: Step, number: int, total: int) -> None:
-        """Run one stage, which is the result ``number`` of ``total``."""
+    def make(self, step: Step, run: StageRun) -> None:
+        """Run one stage; ``run`` is what observers are told of it."""
         from dakit.training import derive_seed, seed_everything
 
         place_of = (step.stage.name, step.key)
         seed = derive_seed(step.seed, step.stage.name)
-        run = StageRun(step.stage.name, step.stage.spec.name, step.row, step.seed, step.fold, number, total)
 
         def work(folder: Path) -> tuple[Any, dict[str, Any]]:
             processes.wait()  # until the first has the shared folder ready
@@ -439,7 +440,3 @@ class _Session:
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _where(step: Step) -> str:
-    return f"{step.stage.name} (for {step.row}, seed {step.seed}, fold {step.fold})"

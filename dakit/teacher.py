@@ -52,7 +52,6 @@ class Teacher:
         self.trainer = trainer
         self.network = network
         self.loss = loss
-        self.augment = augment
         self.batch_size = batch_size
         self._kept: list[np.ndarray] = []
         self._rectified = False
