@@ -11,9 +11,7 @@ from dakit import pipeline
 from dakit.curve import _batch_sizes, _steps, _with, _with_batches, curve
 from dakit.errors import DakitError
 from dakit.interfaces import Observer
-from dakit.plugins import find_plugins
 from dakit.recipe import load_recipe
-from dakit.registry import Registry
 from dakit.runs import open_run
 from dakit.verify import verify
 
@@ -26,11 +24,6 @@ class Watch(Observer):
 
     def stage_finished(self, stage, seconds):
         self.made[stage.name] += 1
-
-
-@pytest.fixture(scope="module")
-def known(toys):
-    return Registry(find_plugins([toys]))
 
 
 @pytest.fixture

@@ -11,17 +11,9 @@ import toys as toy_module
 from dakit import pipeline
 from dakit.errors import DakitError, RecipeError
 from dakit.files import shipped_recipes
-from dakit.plugins import find_plugins
 from dakit.recipe import Recipe, Reference, find_recipe, load_recipe
-from dakit.registry import Registry
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-
-
-@pytest.fixture(scope="module")
-def known(toys):
-    """The installed components and the toys, found once."""
-    return Registry(find_plugins([toys]))
 
 
 @pytest.fixture
