@@ -82,6 +82,7 @@ class Trainer:
         self.ctx = ctx
         self.accelerator = accelerator(ctx.engine)
         self.device: torch.device = self.accelerator.device
+        self._total = torch.zeros((), device=self.device)  # of all losses since fit last looked at it
 
     def place(self, network: nn.Module, *, train: bool) -> nn.Module:
         """Move a network to the device, and give back what is to be called in training steps.
@@ -127,16 +128,9 @@ class Trainer:
         return self.accelerator.autocast()
 
     def backward(self, losses: Mapping[str, Tensor]) -> None:
-        """Add the gradients of the sum of ``losses``; stop before that if one is not finite, in any process.
-
-        Raises:
-            NonFiniteLoss: with the terms.
-        """
-        values = _values(losses)
-        if not all(np.isfinite(value) for value in values.values()):
-            terms = ", ".join(f"{name} = {value:g}" for name, value in values.items())
-            raise NonFiniteLoss(f"a loss is not finite ({terms})")
+        """Add the gradients of the sum of ``losses``; :meth:`fit` looks once a step whether all is finite."""
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
+        self._total += total.detach()
         self.accelerator.backward(total / self.ctx.engine.accumulate)
 
     @stepping()
@@ -230,7 +224,7 @@ class Trainer:
 
         step_done = checkpoints(engine, done, save, together=True)
         while done < steps:
-            values: dict[str, float] = {}
+            terms: dict[str, Tensor] = {}
             try:
                 for micro in range(engine.accumulate):
                     n = done * engine.accumulate + micro
@@ -238,10 +232,9 @@ class Trainer:
                     seed_everything(seed if processes.first() else derive_seed(seed, processes.rank()))
                     with processes.meeting():
                         losses = step(n)
-                    for name, value in _values(losses).items():
-                        values[name] = values.get(name, 0.0) + value / engine.accumulate
-                if self.accelerator.scaler is None:  # it looks itself, and leaves such a step out
-                    _check_gradients(networks, values)
+                    for name, loss in losses.items():
+                        terms[name] = terms.get(name, 0) + loss.detach().float() / engine.accumulate
+                values = self._finite(terms, networks)
             except NonFiniteLoss as error:
                 kept = f"the last checkpoint is {checkpoint}" if checkpoint.is_file() else "there is no checkpoint yet"
                 raise NonFiniteLoss(
@@ -280,10 +273,28 @@ class Trainer:
             )
         return history
 
+    def _finite(self, terms: Mapping[str, Tensor], networks: Mapping[str, nn.Module]) -> dict[str, float]:
+        """The terms as numbers, averaged over all processes; a GPU is waited for this once in a step.
 
-def _values(losses: Mapping[str, Tensor]) -> dict[str, float]:
-    """Averaged over all processes."""
-    return dict(zip(losses, processes.mean([float(loss.detach()) for loss in losses.values()]), strict=True))
+        Raises:
+            NonFiniteLoss: what a backward pass was given is not finite in any process, or the gradient of a network.
+        """
+        norms: dict[str, Tensor] = {}
+        for name, network in networks.items() if self.accelerator.scaler is None else ():  # which looks itself
+            gradients = [p.grad for p in network.parameters() if p.grad is not None]
+            if gradients:
+                norms[name] = torch.nn.utils.get_total_norm(gradients)
+        total, *numbers = torch.stack([self._total, *terms.values(), *norms.values()]).tolist()
+        self._total.zero_()
+        total, *means = processes.mean([total, *numbers[: len(terms)]])
+        values = dict(zip(terms, means, strict=True))
+        shown = ", ".join(f"{name} = {value:g}" for name, value in values.items())
+        if not np.isfinite(total):
+            raise NonFiniteLoss(f"a loss is not finite ({shown})")
+        for name, norm in zip(norms, numbers[len(terms) :], strict=True):
+            if not np.isfinite(norm):
+                raise NonFiniteLoss(f"the gradient of {name} is not finite, where {shown}")
+        return values
 
 
 def _of_process(checkpoint: Path, done: int | str) -> Path:
@@ -329,14 +340,6 @@ def _as_laid_out(optimiser: torch.optim.Optimizer) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:
                 state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
-
-
-def _check_gradients(networks: Mapping[str, nn.Module], values: Mapping[str, float]) -> None:
-    for name, network in networks.items():
-        gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        if gradients and not torch.nn.utils.get_total_norm(gradients).isfinite():
-            terms = ", ".join(f"{term} = {value:g}" for term, value in values.items())
-            raise NonFiniteLoss(f"the gradient of {name} is not finite, where {terms}")
 
 
 def accelerator(engine: Engine) -> Accelerator:

@@ -348,7 +348,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tmp_path, acc
     with pytest.raises(NonFiniteLoss) as caught:
         train(folder, engine=engine, poison=5 * accumulate)
     message = str(caught.value)
-    assert "fitting: step 6 of 12: a loss is not finite (square = nan)" in message
+    assert "fitting: step 6 of 12: a loss is not finite (square = nan, mean = " in message
     assert f"the last checkpoint is {folder / 'checkpoint.safetensors'}" in message
     assert load_state(folder / "checkpoint.safetensors")["done"] == 4
     assert_same(train(folder, engine=engine)[:4], good[:4])
@@ -356,20 +356,27 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(tmp_path, acc
 
 def test_a_first_loss_that_is_not_finite_has_no_checkpoint_to_name(tmp_path):
     with pytest.raises(
-        NonFiniteLoss, match=r"step 1 of 12: a loss is not finite \(square = nan\); there is no checkpoint yet"
+        NonFiniteLoss,
+        match=r"step 1 of 12: a loss is not finite \(square = nan, mean = \S+\); there is no checkpoint yet",
     ):
         train(tmp_path, poison=0)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_backward_names_every_term(tmp_path, value):
+def test_a_loss_that_is_not_finite_is_told_with_every_term(tmp_path, value):
     trainer = Trainer(Context(tmp_path, engine=CPU))
-    weight = nn.Parameter(torch.ones(()))
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(network.weight)
+
+    def step(n):
+        losses = {"cycle": network.weight.sum() * 0.25, "adversarial": network.weight.sum() * value}
+        trainer.backward(losses)
+        return losses
+
     with pytest.raises(NonFiniteLoss) as caught:
-        trainer.backward({"cycle": weight * 0.25, "adversarial": weight * value})
-    assert str(caught.value) == f"a loss is not finite (cycle = 0.25, adversarial = {value:g})"
-    assert weight.grad is None
+        trainer.fit(title="x", steps=3, networks={"net": network}, optimisers={}, decay_from=1.0, step=step)
+    assert f": a loss is not finite (cycle = 0.25, adversarial = {value:g}); there is" in str(caught.value)
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(tmp_path):

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from dakit.errors import DakitError
 from dakit.interfaces import Positive
-from dakit_builtins.layers import InstanceNorm, ReflectionPad
+from dakit_builtins.layers import ConvToFew, InstanceNorm, ReflectionPad
+from dakit_builtins.winograd import WinogradConv2d
 
 
 class ResnetGenerator(nn.Module):
@@ -26,6 +27,9 @@ class ResnetGenerator(nn.Module):
     Args:
         blocks: residual blocks; the paper takes 6 for images of 128 pixels, 9 from 256 pixels on.
         width: channels after the first convolution; twice and four times as many after the next two.
+        winograd: convolve in the residual blocks by :class:`~dakit_builtins.winograd.WinogradConv2d`, which on a CPU
+            in fp32 makes training steps 1.2 to 1.3 times as fast from 256 pixels on, or 128 in batches of 4, and
+            slower below; elsewhere it changes nothing.
 
     Raises:
         DakitError: (when called) H or W does not fit.
@@ -34,18 +38,18 @@ class ResnetGenerator(nn.Module):
     11378179
     """
 
-    def __init__(self, *, blocks: Positive = 9, width: Positive = 64) -> None:
+    def __init__(self, *, blocks: Positive = 9, width: Positive = 64, winograd: bool = False) -> None:
         super().__init__()
         self.model = nn.Sequential(
             ReflectionPad(3),
             *_normed(nn.Conv2d(3, width, 7)),
             *_normed(nn.Conv2d(width, 2 * width, 3, stride=2, padding=1)),
             *_normed(nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1)),
-            *(_Block(4 * width) for _ in range(blocks)),
+            *(_Block(4 * width, WinogradConv2d if winograd else nn.Conv2d) for _ in range(blocks)),
             *_normed(nn.ConvTranspose2d(4 * width, 2 * width, 3, stride=2, padding=1, output_padding=1)),
             *_normed(nn.ConvTranspose2d(2 * width, width, 3, stride=2, padding=1, output_padding=1)),
             ReflectionPad(3),
-            nn.Conv2d(width, 3, 7),
+            ConvToFew(width, 3, 7),
             nn.Tanh(),
         )
         for module in self.modules():
@@ -68,13 +72,13 @@ class ResnetGenerator(nn.Module):
 class _Block(nn.Module):
     """``x + F(x)``, F = two 3x3 convolutions; the attribute's name is that of the published state dicts."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, convolution: type[nn.Conv2d]) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
             ReflectionPad(1),
-            *_normed(nn.Conv2d(channels, channels, 3)),
+            *_normed(convolution(channels, channels, 3)),
             ReflectionPad(1),
-            nn.Conv2d(channels, channels, 3),
+            convolution(channels, channels, 3),
             InstanceNorm(),
         )
 
