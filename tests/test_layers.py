@@ -101,7 +101,8 @@ def test_the_contract_stands_on_the_hooks_alone():
 
 def test_built_ins_use_public_names_and_never_one_another():
     allowed = (
-        "dakit.interfaces", "dakit.errors", "dakit.hookspecs", "dakit.data", "dakit.weights", "dakit_builtins.layers",
+        "dakit.interfaces", "dakit.errors", "dakit.hookspecs", "dakit.data", "dakit.weights",
+        "dakit_builtins.layers", "dakit_builtins.winograd",
     )  # fmt: skip
     for name, used in IMPORTS.items():
         if name == "dakit_builtins" or not within(name, "dakit_builtins"):
