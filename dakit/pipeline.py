@@ -158,7 +158,7 @@ def plan(
     fold: int | None = None,
 ) -> list[tuple[Step, str]]:
     """What :func:`run` would do: every distinct stage run with "cached", "goes on", or why it must run."""
-    session = _Session(recipe, output_folder(recipe, out))
+    session = _Session(recipe, output_folder(recipe, out), room=0)
     seen: dict[str, tuple[Step, str]] = {}
     for step in session.steps([recipe.plan(r).row for r in (recipe.rows if rows is None else rows)], until, fold):
         if step.key in seen:
@@ -208,7 +208,7 @@ def check_data(recipe: Recipe) -> str:
     from_disk = any(data_paths(data) for plan in recipe.plans.values() for data in plan.data.values())
     if not from_disk:
         return "data: none is needed from disk"
-    Roles(recipe, output_folder(recipe, None) / "store").open(list(recipe.plans))
+    Roles(recipe, output_folder(recipe, None) / "store", room=0).open(list(recipe.plans))
     return "data: found, and the class lists agree"
 
 
@@ -222,12 +222,19 @@ def output_folder(recipe: Recipe, out: str | Path | None) -> Path:
 class _Session:
     """The data and the store of one call; every set is opened once."""
 
-    def __init__(self, recipe: Recipe, folder: Path, told: Observers | None = None, store: Path | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        told: Observers | None = None,
+        store: Path | None = None,
+        room: int | None = None,
+    ) -> None:
         self.recipe = recipe
         self.folder = folder
         self.told = told or Observers([])
         self.store = Store(store or folder / "store", recipe.registry)
-        self.roles = Roles(recipe, self.store.root)
+        self.roles = Roles(recipe, self.store.root, room)
         self._results: dict[str, Result] = {}
 
     def steps(self, rows: Sequence[str], until: str | None, fold: int | None) -> list[Step]:

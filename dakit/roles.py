@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dakit.data.kept import Kept
-from dakit.data.sets import Sealed, Subset, TensorImages, Unlabelled, Withheld, fingerprint, shown
+from dakit.data.sets import FileImages, Sealed, Subset, TensorImages, Unlabelled, Withheld, fingerprint, shown
 from dakit.errors import DakitError, RecipeError
 from dakit.files import write_json
 from dakit.interfaces import File, Folder, ImageSet
@@ -24,14 +24,16 @@ class Roles:
     Args:
         recipe: names them.
         folder: where decoded images are kept in a run, and whose parent counts the openings of test labels.
+        room: bytes that they may take, see :class:`~dakit.data.kept.Kept`; 0 for one who only looks.
 
     Attributes:
         warnings: what was left out of them.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, room: int | None = None) -> None:
         self.recipe = recipe
         self.folder = folder
+        self.room = room
         self.warnings: list[str] = []
         self._sets: dict[str, ImageSet] = {}
 
@@ -83,9 +85,11 @@ class Roles:
         key = data_key(data)
         if key not in self._sets:
             images: ImageSet = data.spec.build(data.size, data.classes)
+            if isinstance(images, FileImages):  # before the check, which decodes them
+                images = Kept(images, self.folder, room=self.room)
             images = self._readable(data, images)
-            if not isinstance(images, TensorImages):
-                images = Kept(images, self.folder)
+            if not isinstance(images, (TensorImages, Kept)):
+                images = Kept(images, self.folder, room=self.room)
             self._sets[key] = Unlabelled(images) if data.unlabelled else images
         return self._sets[key]
 

@@ -341,7 +341,7 @@ def table() -> str:
     lines += [
         "",
         "Damaged images stop a run before it starts. With `data.on_bad_image: skip` in the recipe they are left out instead,",
-        "and every run says which and how many. Each file is decoded once for this; the good ones are remembered.",
+        "and every run says which and how many. Each file is decoded once, for this and for the run; the good ones are remembered.",
     ]
     return "\n".join(lines) + "\n"
 

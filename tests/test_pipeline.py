@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -328,7 +329,11 @@ def test_a_folder_that_cannot_be_written(load, tmp_path):
         pipeline.run(load(), rows=["s2t"], out=tmp_path / "file")
 
 
-def test_an_image_that_vanishes_is_named_and_earlier_results_stay(faces, tmp_path):
+def test_an_image_that_vanishes_is_named_and_earlier_results_stay(faces, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)  # so that images are decoded when they are read
     shutil.copytree(faces, tmp_path / "faces", ignore=shutil.ignore_patterns("run"))
     recipe = tmp_path / "faces" / "faces.yaml"
     recipe.write_text(recipe.read_text().replace(str(faces), str(tmp_path / "faces")))

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections import Counter
+from functools import partial
 
 import pytest
 
 from dakit import pipeline
+from dakit.data import sets
 from dakit.errors import DakitError, RecipeError
+from dakit.recipe import load_recipe
 
 
 def test_data_that_no_row_needs_is_not_opened(load, tmp_path):
@@ -78,3 +84,70 @@ def test_train_and_test_never_share_a_person(load, tmp_path):
         if step.stage.name == "evaluate":
             assert not learned & tested
             assert len(learned | tested) == 4
+
+
+@pytest.fixture
+def photos(faces, tmp_path, monkeypatch):
+    """A recipe for a copy of the faces, of which one is damaged and none is known; (recipe's file, damaged file)."""
+    monkeypatch.setenv("DAKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sets.time, "time_ns", lambda clock=sets.time.time_ns: clock() + 10**10)  # written long ago
+    root = shutil.copytree(faces, tmp_path / "faces", ignore=shutil.ignore_patterns("run"))
+    (root / "faces.yaml").write_text((root / "faces.yaml").read_text().replace(str(faces), str(root)))
+    torn = root / "source" / "HA" / "2.png"
+    torn.write_bytes(torn.read_bytes()[:-200])
+    return root / "faces.yaml", torn
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """How often each file was decoded."""
+    counts = Counter()
+
+    def read_image(path, *args, read=sets.read_image):
+        counts[path] += 1
+        return read(path, *args)
+
+    monkeypatch.setattr(sets, "read_image", read_image)
+    return counts
+
+
+def pictures(folder):
+    return Counter(path for path in folder.rglob("*") if path.suffix in (".png", ".jpg"))
+
+
+def test_every_file_is_decoded_once_in_a_run(photos, decoded, tmp_path, monkeypatch):
+    file, torn = photos
+    everything = pictures(file.parent)
+    for out in ("first", "second"):  # in the second the good ones are known as such
+        outcome = pipeline.run(load_recipe(file, overrides=["data.on_bad_image=skip"]), out=tmp_path / out)
+        assert f"1 of 28 images cannot be read and are left out:\n  {torn}: " in outcome.warnings[0]
+        assert decoded == everything
+        decoded.clear()
+    with pytest.raises(DakitError, match="1 of 28 images cannot be read"):
+        pipeline.run(load_recipe(file), out=tmp_path / "refused")
+    assert decoded == {torn: 1}
+    torn.unlink()
+    for cache in ("cache", "new"):
+        monkeypatch.setenv("DAKIT_CACHE", str(tmp_path / cache))
+        decoded.clear()
+        pipeline.run(load_recipe(file), out=tmp_path / f"whole-{cache}")
+        assert decoded == everything - Counter([torn])
+
+
+def test_keys_are_those_of_a_set_that_never_had_the_damaged_file(photos, tmp_path):
+    file, _ = photos
+    planned = partial(pipeline.plan, load_recipe(file, overrides=["data.on_bad_image=skip"]), out=tmp_path / "out")
+    last = file.parent / "source" / "SU" / "3.png"  # groups are numbered by file: no other one's changes without it
+    last.write_text("no image")
+    keys = [step.key for step, _ in planned()]
+    last.unlink()
+    assert [step.key for step, _ in planned()] == keys
+
+
+def test_who_only_looks_keeps_nothing(photos, decoded, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "pwrite", lambda *args: pytest.fail("an image was kept"))
+    file, _ = photos
+    recipe = load_recipe(file, overrides=["data.on_bad_image=skip"])
+    assert pipeline.check_data(recipe) == "data: found, and the class lists agree"
+    assert decoded == pictures(file.parent)
+    pipeline.plan(recipe, out=tmp_path / "out")

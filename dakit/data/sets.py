@@ -122,9 +122,13 @@ class FileImages:
     def __getitem__(self, index: int, /) -> Sample:
         return Sample(read_image(self.paths[index], self.size, self.fit), self.labels[index], self.groups[index])
 
-    def readable(self) -> tuple[FileImages, dict[Path, str]]:
-        """The set without the files that cannot be decoded, and these with the reason."""
-        faults = unreadable(self.paths, self.size, self.fit)
+    def readable(self, read: Callable[[int], object] | None = None) -> tuple[FileImages, dict[Path, str]]:
+        """The set without the files that cannot be decoded, and these with the reason.
+
+        Args:
+            read: decodes the image of a number, for one who has a use for it; None = the set itself.
+        """
+        faults = unreadable(self.paths, read or self.__getitem__)
         if not faults:
             return self, {}
         good = [i for i, path in enumerate(self.paths) if path not in faults]
@@ -179,16 +183,21 @@ def read_image(path: Path, size: int, fit: Literal["crop", "squash"] = "crop") -
     return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
 
 
-def unreadable(paths: Iterable[Path], size: int, fit: Literal["crop", "squash"] = "crop") -> dict[Path, str]:
-    """Which files :func:`read_image` cannot decode, and why.
+def unreadable(paths: Sequence[Path], read: Callable[[int], object]) -> dict[Path, str]:
+    """Which files cannot be decoded, and why.
 
     Every file is decoded once: good ones are remembered beside their digests, see :func:`file_digests`.
+
+    Args:
+        paths: the files.
+        read: decodes the file of a number as :func:`read_image` does; is called in several threads.
     """
     faults: dict[Path, str] = {}
+    numbers = {path: i for i, path in enumerate(paths)}
 
     def decode(path: Path) -> str:
         try:
-            read_image(path, size, fit)
+            read(numbers[path])
         except DakitError as error:
             return str(error).rpartition("as an image: ")[2]
         return ""
@@ -197,7 +206,7 @@ def unreadable(paths: Iterable[Path], size: int, fit: Literal["crop", "squash"] 
         database.execute("create table if not exists readable (key text primary key)")
         keys: dict[Path, bytes] = {}
         settled: set[Path] = set()
-        for path in paths:
+        for path in numbers:
             try:
                 keys[path], old = _stamp(path)
             except OSError as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 import tiny
 from dakit.data.kept import Kept
-from dakit.data.sets import TensorImages, fingerprint
+from dakit.data.sets import FileImages, TensorImages, fingerprint
 from dakit.interfaces import Sample
 
 
@@ -73,6 +75,33 @@ def test_threads_read_what_is_there(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda i: (i, kept[i].image), [i % 40 for i in range(400)]))
     assert all(torch.equal(image, counted.images[i]) for i, image in found)
+
+
+def test_what_the_check_of_files_decodes_is_kept(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for path, sample in zip(paths, tiny.images([0] * 5, size=(4, 4)), strict=True):
+        Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(path)
+    paths[1].write_text("no image")
+    files = FileImages(paths, [0, 1, 0, 1, 1], list("vwxyz"), ("a", "b"), list("VWXYZ"), size=4)
+    kept, faults = Kept(files, tmp_path).readable()
+    gc.collect()  # the set that was checked is not needed any more
+    there = [0, 2, 3, 4]
+    assert list(faults) == [paths[1]]
+    assert (kept.classes, kept.labels, kept.groups, kept.parts) == (
+        ("a", "b"),
+        [0, 0, 1, 1],
+        list("vxyz"),
+        list("VXYZ"),
+    )
+    assert fingerprint(kept) == fingerprint(
+        FileImages([paths[i] for i in there], [0, 0, 1, 1], list("vxyz"), ("a", "b"), size=4)
+    )
+    expected = [files[i] for i in there]
+    for path in paths:
+        path.unlink()
+    for sample, (image, label, group) in zip(expected, (kept[i] for i in range(4)), strict=True):
+        assert torch.equal(image, sample.image)
+        assert (label, group) == (sample.label, sample.group)
 
 
 def test_nothing_is_left_in_the_folder_and_memory_does_not_grow(tmp_path: Path) -> None:
