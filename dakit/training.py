@@ -178,11 +178,10 @@ class Trainer:
             start = decay_from * steps
             return 1.0 if n < start or steps == start else (steps - n) / (steps - start)
 
-        schedules = {name: torch.optim.lr_scheduler.LambdaLR(o, rate) for name, o in optimisers.items()}
+        rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimisers.items()}
         own: dict[str, Any] = dict(others or {})
         stateful: dict[str, Any] = {**networks, **own}
         stateful |= {f"optimiser {name}": optimiser for name, optimiser in optimisers.items()}
-        stateful |= {f"schedule {name}": schedule for name, schedule in schedules.items()}
         if self.accelerator.scaler is not None:
             stateful["scaler"] = self.accelerator.scaler
         checkpoint = ctx.shared / "checkpoint.safetensors"
@@ -241,11 +240,11 @@ class Trainer:
                     f"{title}: step {done + 1} of {steps}: {error}; {kept}. "
                     "A lower learning rate, precision: fp32 or smaller loss weights may help"
                 ) from None
-            for optimiser in prepared.values():
+            for name, optimiser in prepared.items():
+                for group, lr in zip(optimiser.param_groups, rates[name], strict=True):
+                    group["lr"] = lr * rate(done)
                 optimiser.step()
                 optimiser.zero_grad()
-            for schedule in schedules.values():
-                schedule.step()
             done += 1
             count += 1
             for name, value in values.items():
@@ -358,6 +357,7 @@ def accelerator(engine: Engine) -> Accelerator:
         raise DakitError('engine.precision: "fp16" needs a GPU; on a CPU use fp32 or bf16')
     AcceleratorState._reset_state(reset_partial_state=True)
     precision = "no" if engine.precision == "fp32" else engine.precision
+    torch.backends.cudnn.deterministic = True  # its other kernels add in an order that differs from run to run
     cpu = engine.device == "cpu" or (processes.count() > 1 and not torch.cuda.is_available())
     processes.join(cuda=not cpu)
     return Accelerator(mixed_precision=precision, cpu=cpu)

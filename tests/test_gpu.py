@@ -25,11 +25,15 @@ from dakit.stages.classifier import TrainClassifier
 from dakit.stages.translator import ImagePool, TrainTranslator
 from dakit.training import Trainer
 from dakit_builtins.attention_transfer import AttentionTransfer
+from dakit_builtins.layers import ConvToFew, InstanceNorm, ReflectionPad
 from dakit_builtins.neighbour_selectors import FeatureKnn
 
 DEVICE: Any = os.environ.get("DAKIT_TEST_DEVICE", "cuda")
 
-pytestmark = pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="needs a CUDA GPU")
+pytestmark = [
+    pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),  # what torch.compile itself imports
+]
 
 SWITCHES = {
     "fp32": {},
@@ -152,6 +156,18 @@ def test_killed_and_run_again_ends_with_the_same_bits(
         assert tiny.same(one.state, other.state)
     first, second = ((tmp_path / name / "history.json").read_bytes() for name in ("whole", "cut"))
     assert first == second
+
+
+@pytest.mark.parametrize("layer", [ReflectionPad(3), InstanceNorm(), ConvToFew(4, 3, 7), nn.ReflectionPad2d(1)])
+def test_a_layer_has_the_values_and_gradients_of_the_cpu(layer: nn.Module) -> None:
+    found = []
+    for device in ("cpu", DEVICE):
+        x = torch.rand(2, 4, 9, 11, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        x = x.to(device).requires_grad_()
+        made = layer.to(device).double()(x)
+        made.square().sum().backward()
+        found.append((made.detach().cpu(), x.grad.cpu()))  # type: ignore[union-attr]
+    torch.testing.assert_close(found[0], found[1])
 
 
 @pytest.mark.parametrize("form", ["cycleat", "paper", "code"])

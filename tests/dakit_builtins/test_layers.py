@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dakit_builtins.layers import ConvToFew, InstanceNorm, ReflectionPad
+from dakit_builtins.layers import ConvToFew, InstanceNorm, ReflectionPad, _Reflected
 
 
 def by_hand(x: Tensor) -> Tensor:
@@ -54,3 +54,17 @@ def test_a_convolution_to_few_channels_is_a_convolution(kernel: int, layout: tor
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     assert layer(x).is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("pad", [1, 3])
+def test_the_gradient_of_reflection_on_a_gpu_is_that_of_a_cpu(pad: int) -> None:
+    torch.manual_seed(0)
+    given = torch.randn(2, 3, 5, 7, dtype=torch.float64)
+    wanted = torch.randn(2, 3, 5 + 2 * pad, 7 + 2 * pad, dtype=torch.float64)
+    found = []
+    for layer in (nn.ReflectionPad2d(pad), lambda x: _Reflected.apply(x, pad)):
+        x = given.clone().requires_grad_()
+        made = layer(x)
+        (made * wanted).sum().backward()
+        found.append((made.detach(), x.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-14, atol=1e-14)
