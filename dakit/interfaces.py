@@ -178,6 +178,9 @@ class Selector(Protocol):
 
     ``classifier`` is a trained network whose stem or features may be used, or None. Random choices are
     drawn from torch's global generator, which the stage has seeded.
+
+    Where a run has several processes the first one selects and the others wait. With ``together = True`` in the class
+    all are given the same and make the same selection, sharing the work: see :mod:`dakit.processes`.
     """
 
     def __call__(
@@ -199,7 +202,7 @@ class Stage(Protocol):
     known because an earlier stage makes them. ``makes(sizes)`` returns how many images an output will be.
 
     Where a run has several processes (:mod:`dakit.processes`) the first one runs a stage and the others wait.
-    With ``together = True`` in the class all run it, each with a context of its own.
+    With an attribute ``together`` that is true all run it, each with a context of its own.
     """
 
     version: int

@@ -390,7 +390,7 @@ class _Session:
             outputs = step.stage.spec.build().run(ctx, **given)
             return outputs, {"notes": ctx.notes, "warnings": ctx.warnings, "facts": ctx.facts}
 
-        together = getattr(step.stage.spec.factory, "together", False)
+        together = getattr(step.stage.spec.build(), "together", False)
         (works,) = processes.agree(processes.first() and not self.store.marked(*place_of))
         try:
             with self.told.of_stage(run):

@@ -12,11 +12,14 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dakit.errors import DakitError
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Items = TypeVar("Items", bound=Sequence[Any])
 
 PATIENCE = timedelta(hours=6)
 """So long a process waits for another that lives: for the first one's evaluation or selection, say."""
@@ -43,11 +46,11 @@ def first() -> bool:
 def alone() -> Iterator[None]:
     """What is done inside, the first process does by itself: :func:`count` is 1."""
     global _alone
-    _alone = True
+    before, _alone = _alone, True
     try:
         yield
     finally:
-        _alone = False
+        _alone = before
 
 
 def join(*, cuda: bool) -> None:
@@ -83,10 +86,10 @@ def leave(*, well: bool = True) -> None:
         distributed.destroy_process_group()
 
 
-def part(items: Sequence[T]) -> Sequence[T]:
-    """The equal share of a batch that falls to this process."""
-    size = len(items) // count()
-    return items[rank() * size : (rank() + 1) * size]
+def part(items: Items) -> Items:
+    """The share of a batch or set that falls to this process: neighbours, in each as many or one more."""
+    start, stop = (len(items) * (rank() + side) // count() for side in (0, 1))
+    return items[start:stop]  # type: ignore[return-value]
 
 
 def agree(*flags: bool) -> tuple[bool, ...]:
@@ -118,6 +121,21 @@ def mean(values: list[float]) -> list[float]:
     with meeting():
         distributed.all_reduce(total)
     return (total / count()).tolist()
+
+
+def told(tensor: Tensor, by: int = 0) -> Tensor:
+    """The tensor of process ``by``, in all; the others give one of its type and number of dimensions."""
+    if count() == 1:
+        return tensor
+    import torch
+    from torch import distributed
+
+    shape = torch.tensor(tensor.shape)
+    with meeting():
+        distributed.broadcast(shape, by)
+        values = tensor.cpu().contiguous() if rank() == by else tensor.new_empty(shape.tolist(), device="cpu")
+        distributed.broadcast(values, by)
+    return values.to(tensor.device)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Stages in two processes, for ``test_processes.py``: python several.py FOLDER CASE ...
+"""Stages in several processes, for ``test_processes.py``: python several.py FOLDER PROCESSES CASE ...
 
-Everything is imported once, and each process is a forked child that meets the other as those of torchrun do. The
+Everything is imported once, and each process is a forked child that meets the others as those of torchrun do. The
 cases run one after the other, each in FOLDER/CASE, and each process writes what came out into ``said-RANK.json``
 and the weights into ``weights-RANK.safetensors``. Prints how each process ended.
 """
@@ -14,24 +14,35 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import tiny
-from dakit import processes
+import toys
+from dakit import hookimpl, pipeline, processes
+from dakit.data.features import nearest, share
+from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
-from dakit.interfaces import Context, Engine, Trained
+from dakit.interfaces import Context, Engine, ImageSet, Sample, Selection, Selector, Trained
+from dakit.plugins import find_plugins
+from dakit.recipe import load_recipe
+from dakit.registry import Registry
+from dakit.stages import domains
 from dakit.stages import translator as translator_module
 from dakit.stages.classifier import TrainClassifier
+from dakit.stages.domains import MapDomains
 from dakit.stages.synthesise import Synthesise
 from dakit.stages.translator import TrainTranslator
 from dakit.stopping import Stopped, signals
 from dakit.training import Trainer
 from dakit_builtins.attention_transfer import AttentionTransfer
+from dakit_builtins.neighbour_selectors import FeatureKnn, TsneKnn
 
 PLAIN, NORM = tiny.spec(tiny.Classifier), tiny.spec(tiny.Classifier, norm=True)
 SOURCE, OTHER = tiny.images([0, 1, 2] * 4, seed=1), tiny.images([2, 1, 0] * 4, seed=2)
@@ -52,7 +63,7 @@ class At(tiny.Unplug):
 
 def context(folder: Path, *observers: Any, every: int = 1) -> Context:
     """The first process works in ``folder`` itself, another in a folder of its own."""
-    own = folder if processes.first() else folder / "second"
+    own = folder if processes.first() else folder / f"of-{processes.rank()}"
     own.mkdir(parents=True, exist_ok=True)
     return Context(own, 3, Engine(device="cpu", checkpoint_steps=every), observers, shared=folder)
 
@@ -120,6 +131,132 @@ def synthesise(folder: Path) -> Weights:
     raise AssertionError("was not interrupted")
 
 
+# ------------------------------------------------------------------------------------- selection
+class Stemmed(tiny.Classifier):
+    """Has a first layer to look at."""
+
+    def stem(self, images: Tensor) -> Tensor:
+        return self.body(images)
+
+
+class Watched(TensorImages):
+    """Remembers which of its images were read, in this order; one may be damaged."""
+
+    def __init__(self, images: TensorImages, damaged: int = -1) -> None:
+        super().__init__(images.images, images.labels, classes=images.classes)
+        self.read: list[int] = []
+        self.damaged = damaged
+
+    def __getitem__(self, index: int, /) -> Sample:
+        self.read.append(index)
+        if index == self.damaged:
+            raise DakitError(f"image {index} is damaged")
+        return super().__getitem__(index)
+
+
+POOL, ANCHORS = tiny.images([0, 1, 2] * 15, seed=7), tiny.images([0, 1, 2] * 3, seed=8)
+EMBED: dict[str, Any] = {"sample": 20, "perplexity": 5.0, "extractor": "classifier", "batch": 4, "dimensions": 2}
+
+
+def choose(folder: Path, selector: Selector, damaged: int = -1) -> Weights:
+    """What all processes select together, what each does alone, and which images it read for that."""
+    device = Trainer(context(folder)).device
+    network = tiny.fresh(tiny.spec(Stemmed), 5, tiny.CLASSES).build()
+    made = {}
+    for name, way in (("shared", nullcontext()), ("alone", processes.alone())):
+        pool = Watched(POOL, damaged)
+        torch.manual_seed(1)
+        with way:
+            indices, distances, _, exact = selector(pool, ANCHORS, classifier=network, device=device)
+        assert exact is not None
+        parts = {"indices": indices, "distances": distances, "exact": exact, "read": torch.tensor(pool.read)}
+        made |= {f"{name} {part}": values.clone() for part, values in parts.items()}
+    return made
+
+
+def knn(folder: Path) -> Weights:
+    """No image for two anchors."""
+    return choose(folder, FeatureKnn(neighbours=3, max_reuse=1, extractor="classifier", batch=4))
+
+
+def tsne(folder: Path) -> Weights:
+    """In a map of both sets."""
+    return choose(folder, TsneKnn(neighbours=3, compare_exact=True, **EMBED))
+
+
+def damaged(folder: Path) -> Weights:
+    """The last process cannot read its last image; comes last."""
+    return choose(folder, FeatureKnn(neighbours=3, extractor="classifier", batch=4), damaged=len(POOL) - 1)
+
+
+def ties(folder: Path) -> Weights:
+    """Whole numbers, of which many are equally far, in chunks of one: the processes have unlike parts, or none."""
+    Trainer(context(folder))
+    generator = torch.Generator().manual_seed(0)
+    made = {}
+    for count in (1, 2, 40):
+        pool, anchors = (torch.randint(-2, 3, (n, 2), generator=generator).float() for n in (count, 5))
+        groups = {"pool_groups": torch.arange(count) % 2, "anchor_groups": torch.arange(5) % 2}
+        own = share(count, 1)
+        shared = nearest(pool[own.start : own.stop].split(1), anchors, 7, **groups, part=own)
+        names = [f"{name} {count} {part}" for name in ("shared", "alone") for part in ("indices", "distances")]
+        made |= dict(zip(names, (*shared, *nearest(pool.split(1), anchors, 7, **groups)), strict=True))
+    return made
+
+
+def maps(folder: Path) -> Weights:
+    """The domains, in two dimensions and three."""
+    given = {"source": SOURCE, "target": OTHER, "classifier": tiny.fresh(tiny.spec(Stemmed), 5, tiny.CLASSES)}
+    made = {}
+    for name, way in (("shared", nullcontext()), ("alone", processes.alone())):
+        with way:
+            ctx = context(folder / f"{name}-{processes.rank()}-{os.environ['RANK']}")
+            MapDomains(selector=tiny.spec(TsneKnn, **EMBED)).run(ctx, **given)
+        with np.load(ctx.folder / "domains.npz") as kept:
+            made |= {f"{name} {key}": torch.from_numpy(kept[key]) for key in kept if key.startswith("points")}
+    return made
+
+
+class Stranger:
+    """Knows nothing of processes."""
+
+    def __call__(self, pool: ImageSet, anchors: ImageSet, **given: Any) -> Selection:
+        assert (os.environ["RANK"], processes.count()) == ("0", 1)
+        return Selection(torch.zeros(len(anchors), 1, dtype=torch.int64), torch.zeros(len(anchors), 1))
+
+
+class Sharing:
+    """Selects the image whose number the last process has."""
+
+    together: ClassVar[bool] = True
+
+    def __call__(self, pool: ImageSet, anchors: ImageSet, **given: Any) -> Selection:
+        chosen = processes.told(torch.full((len(anchors), 1), processes.rank()), processes.count() - 1)
+        return Selection(chosen, torch.zeros(len(anchors), 1))
+
+
+@hookimpl
+def dakit_selectors() -> dict[str, Any]:
+    return {"stranger": Stranger, "sharing": Sharing}
+
+
+def selectors(folder: Path) -> Weights:
+    """Two selectors of a plugin, in a recipe."""
+    recipe, made = folder / f"toy-{processes.rank()}.yaml", {}
+    recipe.write_text(toys.RECIPE)
+    registry = Registry(find_plugins([Path(toys.__file__), Path(__file__)]))
+    for name in ("stranger", "sharing"):
+        settings = [f"components.nearest={{use: {name}}}", "engine.device=cpu"]
+        toy = load_recipe(recipe, overrides=settings, registry=registry)
+        outcome = pipeline.run(toy, rows=["cycleat"], out=folder / name, until="select", fold=0)
+        assert outcome.made == 5
+        (file,) = (folder / name / "store").glob("select-*/selection.npz")
+        with np.load(file) as kept:
+            made[name] = torch.from_numpy(kept["indices"])
+    return made
+
+
+# ---------------------------------------------------------------------------------------- failing
 def asked(folder: Path) -> Weights:
     """The second process has a signal in its third step."""
     stop = [At(3, lambda: os.kill(os.getpid(), signal.SIGTERM))] if processes.rank() == 1 else []
@@ -178,8 +315,8 @@ def dead(folder: Path) -> Weights:
     return translator(folder, *stop, steps=4)
 
 
-def child(folder: Path, cases: list[str], rank: int, port: int) -> None:
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+def child(folder: Path, cases: list[str], rank: int, count: int, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     for case in cases:
         place = folder / case
@@ -192,18 +329,19 @@ def child(folder: Path, cases: list[str], rank: int, port: int) -> None:
         (place / f"said-{rank}.json").write_text(json.dumps(said))
 
 
-def main(folder: Path, cases: list[str]) -> None:
+def main(folder: Path, count: int, cases: list[str]) -> None:
     torch.set_num_threads(1)
     translator_module.curves_png = lambda history, path: None  # drawing takes longer than all steps
+    domains.domains_png = lambda points, names, path: None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     children = []
-    for rank in range(2):
+    for rank in range(count):
         children.append(os.fork())
         if children[-1] == 0:
             try:
-                child(folder, cases, rank, port)
+                child(folder, cases, rank, count, port)
                 os._exit(0)
             finally:
                 import traceback
@@ -215,4 +353,4 @@ def main(folder: Path, cases: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), sys.argv[2:])
+    main(Path(sys.argv[1]).resolve(), int(sys.argv[2]), sys.argv[3:])

@@ -101,7 +101,7 @@ def test_the_contract_stands_on_the_hooks_alone():
 
 def test_built_ins_use_public_names_and_never_one_another():
     allowed = (
-        "dakit.interfaces", "dakit.errors", "dakit.hookspecs", "dakit.data", "dakit.weights",
+        "dakit.interfaces", "dakit.errors", "dakit.hookspecs", "dakit.data", "dakit.weights", "dakit.processes",
         "dakit_builtins.layers", "dakit_builtins.winograd",
     )  # fmt: skip
     for name, used in IMPORTS.items():

@@ -21,20 +21,37 @@ from dakit.data.batches import Batches, too_few
 from dakit.errors import DakitError
 from dakit.training import load_state
 
+SELECTION = "knn tsne ties maps selectors"
+
+
+def run(folder: Path, count: int, cases: str) -> list[int]:
+    """How each process of the cases ended."""
+    script = Path(__file__).parent / "several.py"
+    ended = subprocess.run(
+        [sys.executable, script, folder, str(count), *cases.split()],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    ends: list[int] = json.loads(ended.stdout)
+    assert 1 not in ends, ended.stderr
+    return ends
+
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Path:
     """A folder with what two processes made of every case."""
     folder = tmp_path_factory.mktemp("two")
-    cases = "classifier head translator chance resumed grown synthesise asked poisoned unused dead"
+    cases = f"classifier head translator chance resumed grown synthesise {SELECTION} asked poisoned unused dead"
     with pytest.raises(tiny.Interruption):
         several.translator(folder / "grown", tiny.Unplug(3), steps=4)
-    script = Path(__file__).parent / "several.py"
-    ended = subprocess.run(
-        [sys.executable, script, folder, *cases.split()],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert ended.stdout == "[0, -9]", ended.stderr
+    assert run(folder, 2, cases) == [0, -9]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory) -> Path:
+    """What three made of the selections."""
+    folder = tmp_path_factory.mktemp("three")
+    assert run(folder, 3, f"{SELECTION} damaged") == [0, 0, 0]
     return folder
 
 
@@ -119,6 +136,53 @@ def test_synthesis_is_shared_and_the_same(two, tmp_path):
         assert len(log["read_as"]) == stop - start
 
 
+# ------------------------------------------------------------------------------------- selection
+def own(count: int, chunks: int, rank: int, images: int) -> list[int]:
+    """The images of whole chunks of four that fall to one of ``count`` processes."""
+    return list(range(4 * (chunks * rank // count), min(4 * (chunks * (rank + 1) // count), images)))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("case", ["knn", "tsne", "ties", "maps"])
+def test_a_selection_is_shared_and_bit_for_bit_the_same(request, count, case):
+    folder = request.getfixturevalue({2: "two", 3: "three"}[count])
+    made = [weights(folder, case, rank) for rank in range(count)]
+    names = {name.removeprefix("alone ") for name in made[0] if name.startswith("alone ")} - {"read"}
+    assert names >= {"knn": {"indices"}, "tsne": {"exact"}, "ties": {"40 indices"}, "maps": {"points_3d"}}[case]
+    for rank in range(count):
+        for name in names - ({"points_3d"} if rank else set()):  # which the first makes alone
+            assert torch.equal(made[rank][f"shared {name}"], made[0][f"alone {name}"]), name
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_each_process_reads_its_own_part_of_the_pool(request, count):
+    folder = request.getfixturevalue({2: "two", 3: "three"}[count])
+    drawn = torch.randperm(54, generator=torch.Generator().manual_seed(1))[:20].sort().values
+    sample = [i for i in drawn.tolist() if i < 45]
+    for rank in range(count):
+        exact = [0, *own(count, 12, rank, 45)]  # the first image tells the size
+        assert weights(folder, "knn", rank)["shared read"].tolist() == exact
+        assert weights(folder, "knn", rank)["alone read"].tolist() == [0, *range(45)]
+        joined = own(count, 14, rank, 45)  # pool and anchors, one after the other
+        projected = [0, *([] if rank else sample), *joined]
+        assert weights(folder, "tsne", rank)["shared read"].tolist() == projected + exact
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_selector_is_called_by_all_only_where_it_says_so(request, count):
+    folder = request.getfixturevalue({2: "two", 3: "three"}[count])
+    for rank in range(count):
+        made = weights(folder, "selectors", rank)
+        assert (made["stranger"].unique().tolist(), made["sharing"].unique().tolist()) == ([0], [count - 1])
+
+
+def test_a_process_that_cannot_read_its_part_ends_the_others(three):
+    assert said(three, "damaged", 2) == "DakitError: image 44 is damaged"
+    for rank in (0, 1):
+        assert said(three, "damaged", rank).startswith("DakitError: another process of this run has ended")
+
+
+# ---------------------------------------------------------------------------------------- failing
 def test_what_one_must_do_all_do(two):
     for rank in (0, 1):
         assert said(two, "asked", rank) == "Stopped: SIGTERM"  # only the second process had the signal

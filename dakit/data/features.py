@@ -1,6 +1,7 @@
 """Features of image sets, a chunk at a time: streaming, PCA from a sample, nearest images of each anchor.
 
-Nothing here holds the features of a whole set: 150,000 images of 193,600 numbers each would be 116 GB.
+Nothing here holds the features of a whole set: 150,000 images of 193,600 numbers each would be 116 GB. Of several
+processes each looks at its own :func:`share` of a set; features stay where they were computed.
 """
 
 from __future__ import annotations
@@ -13,8 +14,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dakit import processes
 from dakit.errors import DakitError
 from dakit.interfaces import ImageSet
+
+
+def share(count: int, batch: int) -> range:
+    """Which images of a set of ``count`` fall to this process: whole chunks, so that they are those of one process.
+
+    >>> share(10, batch=4)
+    range(0, 10)
+    """
+    starts = processes.part(range(0, count, batch))
+    return range(min(starts.start, count), min(starts.stop, count))
 
 
 def feature_chunks(
@@ -96,12 +108,19 @@ def fit_pca(sample: Tensor, dimensions: int) -> PCA:
 
 
 def nearest(
-    pool: Iterable[Tensor], anchors: Tensor, keep: int, *, pool_groups: Tensor, anchor_groups: Tensor
+    pool: Iterable[Tensor],
+    anchors: Tensor,
+    keep: int,
+    *,
+    pool_groups: Tensor,
+    anchor_groups: Tensor,
+    part: range | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""The ``keep`` nearest pool rows of each anchor by exact Euclidean distance, in one pass over the pool.
 
     :math:`\|a - b\|^2 = \|a\|^2 + \|b\|^2 - 2 a b^\top`, not below 0: one matrix product a chunk in the
-    dtype of the features, the rest in float64 on the CPU. Memory beside anchors and chunk: 24 bytes x A x ``keep``.
+    dtype of the features, the rest in float64 on the CPU. Memory beside anchors and chunk: 24 bytes x A x ``keep``,
+    with several processes twice that: each tells the others the nearest of its part, and all merge them.
 
     Args:
         pool: chunks ``(b, D)`` in the order of the pool.
@@ -109,6 +128,8 @@ def nearest(
         keep: how many.
         pool_groups: int64 ``(N,)``; an anchor's neighbours are of its own group.
         anchor_groups: int64 ``(A,)``.
+        part: which images of the pool ``pool`` holds, where every process of a run calls this with its own
+            :func:`share`; None = all, and no other process takes part.
 
     Returns:
         Indices int64 and distances float64, both ``(A, min(keep, N))``, nearest first, of equal ones the
@@ -118,15 +139,10 @@ def nearest(
     best = torch.full((len(anchors), keep), torch.inf, dtype=torch.float64)
     indices = torch.full((len(anchors), keep), -1)
     waiting: list[Tensor] = []  # of the pool's images from ``first`` to ``stop``
-    first = stop = 0
+    first = stop = 0 if part is None else part.start
 
     def merge() -> None:
-        fresh = torch.arange(first, stop)
-        for rows in torch.split(torch.arange(len(anchors)), 64):  # a sort of all at once would hold them four times
-            distance = torch.cat([best[rows], *(block[rows] for block in waiting)], 1)
-            index = torch.cat([indices[rows], fresh.expand(len(rows), -1)], 1)
-            order = distance.sort(dim=1, stable=True).indices[:, :keep]
-            best[rows], indices[rows] = distance.gather(1, order), index.gather(1, order)
+        _merge(best, indices, waiting, torch.arange(first, stop).expand(len(anchors), -1))
 
     anchor_norms = _squared_norms(anchors)[:, None]
     for chunk in pool:
@@ -139,7 +155,21 @@ def nearest(
             waiting.clear()
             first = stop
     merge()
+    if part is not None:
+        own = best, indices
+        best, indices = map(processes.told, own)
+        for process in range(1, processes.count()):  # the first part first: of equal distances it has the lower index
+            _merge(best, indices, [processes.told(own[0], process)], processes.told(own[1], process))
     return indices.masked_fill_(best.isinf(), -1), best.sqrt_()
+
+
+def _merge(best: Tensor, indices: Tensor, blocks: list[Tensor], index: Tensor) -> None:
+    """Put into ``best`` the nearest of it and ``blocks`` (of images ``index``), of equal ones the former first."""
+    for rows in torch.split(torch.arange(len(best)), 64):  # a sort of all at once would hold them four times
+        distances = torch.cat([best[rows], *(block[rows] for block in blocks)], 1)
+        order = distances.sort(dim=1, stable=True).indices[:, : best.shape[1]]
+        best[rows] = distances.gather(1, order)
+        indices[rows] = torch.cat([indices[rows], index[rows]], 1).gather(1, order)
 
 
 def _squared_norms(rows: Tensor) -> Tensor:
@@ -156,6 +186,7 @@ def nearest_with_reuse(
     max_reuse: int | None,
     pool_groups: Tensor,
     anchor_groups: Tensor,
+    part: range | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The t nearest pool rows of each anchor, no pool row given to more than ``max_reuse`` anchors.
 
@@ -170,6 +201,7 @@ def nearest_with_reuse(
         max_reuse: None = any number of anchors may share an image.
         pool_groups: see :func:`nearest`; A above is the size of the largest group.
         anchor_groups: see :func:`nearest`.
+        part: see :func:`nearest`.
 
     Returns:
         Indices int64 and distances float64, both ``(A, t)``, nearest first; and the indices of the t nearest
@@ -182,7 +214,7 @@ def nearest_with_reuse(
     keep = neighbours
     if max_reuse is not None:
         keep += (int(anchor_groups.bincount().max()) - 1) * neighbours // max_reuse
-    indices, distances = nearest(pool, anchors, keep, pool_groups=pool_groups, anchor_groups=anchor_groups)
+    indices, distances = nearest(pool, anchors, keep, pool_groups=pool_groups, anchor_groups=anchor_groups, part=part)
     plain = indices[:, :neighbours]
     if max_reuse is None:
         return indices, distances, plain

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from dakit import processes
 from dakit.data.sets import Subset
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Selector, Spec, Trained
@@ -39,6 +41,11 @@ class MapDomains:
     def __init__(self, *, selector: Spec[Selector], images: Positive = 500) -> None:
         self.selector = selector
         self.images = images
+
+    @property
+    def together(self) -> bool:
+        """Whether all processes of a run are to call the selector."""
+        return getattr(self.selector.factory, "together", False)
 
     def check(self, inputs: frozenset[str]) -> list[str]:
         """A selector that cannot embed is refused before anything runs."""
@@ -74,9 +81,13 @@ class MapDomains:
             observer.work_started(f"embedding {sum(map(len, sets.values()))} images", None)
         kept: dict[str, Any] = {}
         for name, selector in self._selectors().items():
+            if kept and not processes.first():
+                break
             seed_everything(ctx.seed)
             try:
-                points, notes = selector.build().embed(*sets.values(), classifier=network, device=trainer.device)
+                # what fails in the second map is told and passed over, so no other process must be waiting in it
+                with processes.alone() if kept else nullcontext():
+                    points, notes = selector.build().embed(*sets.values(), classifier=network, device=trainer.device)
             except DakitError as error:
                 if not kept:
                     raise

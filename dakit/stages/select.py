@@ -37,6 +37,11 @@ class Select:
     def __init__(self, *, selector: Spec[Selector]) -> None:
         self.selector = selector
 
+    @property
+    def together(self) -> bool:
+        """Whether all processes of a run are to call the selector."""
+        return getattr(self.selector.factory, "together", False)
+
     def check_sizes(self, sizes: Mapping[str, int | None]) -> list[str]:
         """Whether the pool has as many images as the selector is to choose for an anchor, where both are known."""
         pool, wanted = sizes["pool"], self.selector.params.get("neighbours", 1)

@@ -77,8 +77,8 @@ class Synthesise:
         shared = processes.count()
         logs = [ctx.shared / f"checkpoint-{rank}-of-{shared}.json" for rank in range(shared)]
         progress = logs[processes.rank()]
-        start, stop = (len(images) * (processes.rank() + side) // shared for side in (0, 1))
-        done, read_as = start, []
+        own = processes.part(range(len(images)))
+        done, read_as = own.start, []
         content = hashlib.sha256()
         if processes.first():
             for other in set(ctx.shared.glob("checkpoint-*-of-*.json")) - set(logs):
@@ -91,12 +91,12 @@ class Synthesise:
         if progress.is_file():
             saved = json.loads(progress.read_text(encoding="utf-8"))
             done, read_as = saved["done"], saved["read_as"]
-            content.update(array[start:done])
+            content.update(array[own.start : done])
             if content.hexdigest() != saved["sha256"]:
                 raise altered(path)
-        title = f"translating {len(images)} images" + (f", {stop - start} in each process" if shared > 1 else "")
+        title = f"translating {len(images)} images" + (f", {len(own)} in each process" if shared > 1 else "")
         for observer in ctx.observers:
-            observer.work_started(title, stop - start)
+            observer.work_started(title, len(own))
 
         def save() -> None:
             file.flush()
@@ -107,7 +107,7 @@ class Synthesise:
         with stepping(), open(path, "r+b") as file:
             step_done = checkpoints(ctx.engine, 0, save)
             file.seek(array.offset + array[:done].nbytes)
-            for number, batch in enumerate(in_order(images, self.batch_size, done, stop), 1):
+            for number, batch in enumerate(in_order(images, self.batch_size, done, own.stop), 1):
                 with torch.no_grad(), trainer.autocast():
                     made = to_uint8(G(trainer.images(batch.images)))
                     if critic is not None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dakit.data.features import feature_chunks, fit_pca, gather, nearest_with_reuse
+from dakit import processes
+from dakit.data.features import PCA, feature_chunks, fit_pca, gather, nearest_with_reuse, share
 from dakit.data.selection import check_request
 from dakit.data.sets import Joined, Subset, Unlabelled, file_digests
 from dakit.errors import DakitError
@@ -33,6 +34,8 @@ class TsneKnn:
     so memory is that of a chunk and of the PCA's sample: ``sample`` x D x 4 bytes (1,024 x 193,600: 0.8 GB).
 
     The same seed gives the same selection on the same machine; t-SNE runs on one thread for that reason.
+
+    Of several processes the first computes PCA and t-SNE, and each projects its own share of the images.
 
     .. warning::
         t-SNE loses neighbours (in a trial 0.6 of eight agreed with those in the full feature space; PCA alone
@@ -69,6 +72,7 @@ class TsneKnn:
     """
 
     version: ClassVar[int] = 1
+    together: ClassVar[bool] = True
 
     neighbours: Positive = 8
     same_class: bool = False
@@ -122,7 +126,7 @@ class TsneKnn:
     def embed(
         self, *sets: ImageSet, classifier: Classifier | None, device: torch.device
     ) -> tuple[Tensor, tuple[str, ...]]:
-        """All sets in one embedding: float32 ``(N, dimensions)``, one set after the other, and the notes."""
+        """All sets in one embedding: float64 ``(N, dimensions)``, one set after the other, and the notes."""
         _check_sizes(*sets, feature_size=self.feature_size)
         used, file = _find(self.extractor, self.otherwise, self.weights)
         extract = _extract(used, file, classifier, device, self.feature_size)
@@ -138,20 +142,28 @@ class TsneKnn:
         seed = torch.initial_seed() if self.seed is None else self.seed
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randperm(total, generator=generator)[: self.sample].sort().values
-        pca = fit_pca(gather(features(Subset(everything, drawn.tolist())), len(drawn)), self.pca)
+        pca = PCA(torch.empty(0, device=device), torch.empty(0, 0, device=device))
+        if processes.first():
+            pca = fit_pca(gather(features(Subset(everything, drawn.tolist())), len(drawn)), self.pca)
+        pca = PCA(*map(processes.told, pca))
         if pca.axes.shape[1] < self.dimensions:
             raise DakitError(
                 f"pca: {pca.axes.shape[1]} dimensions ({self.pca} asked for) are too few for a t-SNE "
                 f"in {self.dimensions}"
             )
-        projected = torch.cat([pca(chunk).cpu() for chunk in features(everything)])
+        own = features(Subset(everything, share(total, self.batch)))
+        projected = torch.cat([torch.empty(0, pca.axes.shape[1]), *(pca(chunk).cpu() for chunk in own)])
+        projected = torch.cat([processes.told(projected, process) for process in range(processes.count())])
         if projected.shape[1] < self.pca:
             notes.append(f"pca: the images vary in only {projected.shape[1]} of {self.pca} dimensions")
         perplexity = min(self.perplexity, (total - 1) / 3)
         if perplexity < self.perplexity:
             notes.append(f"perplexity: {perplexity:.1f} instead of {self.perplexity:g}, a third of {total} images")
-        points = _tsne(projected.numpy(), perplexity, self.dimensions, self.method, seed % 2**32)
-        return torch.from_numpy(points), tuple(notes)
+        points = torch.empty(0, 0, dtype=torch.float64)
+        if processes.first():
+            made = _tsne(projected.numpy(), perplexity, self.dimensions, self.method, seed % 2**32)
+            points = torch.from_numpy(made)
+        return processes.told(points), tuple(notes)
 
 
 @dataclass(kw_only=True)
@@ -160,7 +172,8 @@ class FeatureKnn:
 
     What :class:`TsneKnn` approximates: nothing is reduced. The anchors' features are kept (A x D x 4 bytes;
     700 at 193,600 numbers: 0.5 GB), the pool's pass by in chunks, one float32 matrix product each: squared
-    distances are exact to about 1e-6 of the features' squared norm.
+    distances are exact to about 1e-6 of the features' squared norm. Of several processes each looks at its own
+    share of the pool.
 
     Args:
         neighbours: how many for each anchor.
@@ -178,6 +191,7 @@ class FeatureKnn:
     """
 
     version: ClassVar[int] = 1
+    together: ClassVar[bool] = True
 
     neighbours: Positive = 8
     same_class: bool = False
@@ -206,13 +220,15 @@ class FeatureKnn:
         _check_sizes(pool, anchors, feature_size=self.feature_size)
         used, file = _find(self.extractor, self.otherwise, self.weights)
         extract = _extract(used, file, classifier, device, self.feature_size)
+        own = share(len(pool), self.batch)
         indices, distances, exact = nearest_with_reuse(
-            feature_chunks(pool, extract, device=device, batch=self.batch),
+            feature_chunks(Subset(pool, own), extract, device=device, batch=self.batch),
             gather(feature_chunks(anchors, extract, device=device, batch=self.batch), len(anchors)),
             self.neighbours,
             max_reuse=self.max_reuse,
             pool_groups=pool_groups,
             anchor_groups=anchor_groups,
+            part=own,
         )
         return Selection(indices, distances.float(), (_note(self.extractor, used, file),), exact)
 
