@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dakit.data.features import feature_chunks, fit_pca, gather, nearest, nearest_with_reuse
+from dakit.data.features import feature_chunks, fit_pca, gather, nearest, nearest_with_reuse, share
 from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
 
@@ -54,6 +54,20 @@ def test_chunks_hold_every_image_once_in_order_and_no_gradient():
 def test_an_empty_set_has_no_chunks():
     images = TensorImages(np.zeros((0, 3, 2, 2), np.uint8))
     assert list(feature_chunks(images, lambda x: x, device=CPU)) == []
+
+
+@pytest.mark.parametrize("images", [0, 1, 7, 8, 9, 41])
+@pytest.mark.parametrize("processes", [1, 2, 5])
+def test_shares_are_whole_chunks_and_hold_every_image_once(monkeypatch, processes, images):
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    shares = []
+    for rank in range(processes):
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append(share(images, 4))
+    assert [i for one in shares for i in one] == list(range(images))
+    assert {one.start % 4 for one in shares if one} <= {0}
+    chunks = [-(-len(one) // 4) for one in shares]
+    assert max(chunks) - min(chunks) <= 1
 
 
 def test_gather_is_cat_and_counts_the_rows():
