@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
+from conftest import seconds
 from dakit.data.augment import Augmentation
 from dakit.data.batches import Batches
 from dakit.data.kept import Kept
 from dakit.data.sets import TensorImages
-from dakit.interfaces import Trained
+from dakit.interfaces import ImageSet, Trained
 from dakit.plugins import find_plugins
 from dakit.registry import Registry
 from dakit.stages.synthesise import Synthesise
@@ -32,14 +35,20 @@ def images(count: int, size: int, seed: int = 0) -> TensorImages:
     return TensorImages(torch.from_numpy(pixels), [i % 7 for i in range(count)], classes=tuple("abcdefg"))
 
 
+def photographs(root: Path, count: int, size: int) -> ImageSet:
+    """A folder of JPEG files."""
+    for i, sample in enumerate(images(count, size)):
+        folder = root / "abcdefg"[i % 7]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(folder / f"{i}.jpg")
+    made: ImageSet = REGISTRY.spec("dataset", "image_folder", {"root": str(root)}).build(size, tuple("abcdefg"))
+    return made
+
+
 @pytest.mark.parametrize("what", ["data/decode", "data/kept"])
 def bench_reading(what: str, size: int, batch: int, tmp_path: Path, measure: Callable[..., None]) -> None:
     """Batches from a folder of JPEG files: every image decoded, or all of them kept from an earlier epoch."""
-    for i, sample in enumerate(images(max(64, batch), size)):
-        folder = tmp_path / "abcdefg"[i % 7]
-        folder.mkdir(exist_ok=True)
-        Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(folder / f"{i}.jpg")
-    folder_set = REGISTRY.spec("dataset", "image_folder", {"root": str(tmp_path)}).build(size, tuple("abcdefg"))
+    folder_set = photographs(tmp_path, max(64, batch), size)
     read = folder_set if what == "data/decode" else Kept(folder_set, tmp_path)
     batches = Batches(read, batch, 0)
     number = iter(range(10**9))
@@ -54,6 +63,44 @@ def bench_augment(what: str, size: int, batch: int, trainer: Trainer, measure: C
     augment = Augmentation({"flip": 0.5, "shift": 0.05}).to(trainer.device)
     x = trainer.images(torch.stack([sample.image for sample in images(batch, size)]))
     measure(lambda: augment(x), images=batch)
+
+
+@pytest.mark.parametrize("what", ["data/epochs"])
+def bench_epochs(
+    what: str, size: int, batch: int, tmp_path: Path, trainer: Trainer, measure: Callable[..., None], benchmark: Any
+) -> None:
+    """Whole epochs of JPEG files on their way into a training step: kept, shuffled, on the device, augmented.
+
+    Beside it the growth of this process's memory from the end of the first epoch to that of the last, and how many
+    images a step of ResNet-50 (forward and backward) takes.
+    """
+    files = photographs(tmp_path, 16 * batch, size)
+    batches = Batches(Kept(files, tmp_path), batch, 0)
+    augment = Augmentation({"flip": 0.5, "shift": 0.05}).to(trainer.device)
+    number = iter(range(10**9))
+    memory: list[int] = []
+
+    def epoch() -> None:
+        for _ in range(16):
+            augment(trainer.images(batches(next(number)).images))
+        memory.append(psutil.Process().memory_info().rss)
+
+    measure(epoch, images=len(files))
+    network = trainer.place(REGISTRY.spec("classifier", "timm", {"arch": "resnet50"}).build(7), train=True)
+    x, y = trainer.images(batches(0).images), batches(0).labels.to(trainer.device)
+
+    def step() -> None:
+        with trainer.autocast():
+            loss = functional.cross_entropy(network(x).logits.float(), y)
+        trainer.backward({"loss": loss})
+
+    need = len(x) / min(seconds(step, trainer.device) for _ in range(4))
+    benchmark.extra_info["also"] = {
+        "epochs": len(memory),
+        "MiB that memory grew by": (memory[-1] - memory[0]) / 2**20,
+        "images/s of a ResNet-50 step": need,
+        "times as fast as that": len(files) / benchmark.stats.stats.median / need,
+    }
 
 
 @pytest.mark.parametrize("what", ["stage/synthesise"])

@@ -22,8 +22,9 @@ def summary(measured: Mapping[str, Any], *, device: str, precision: str) -> dict
     Returns:
         machine, git (revision, or None outside a repository), ceilings (FLOP/s, bytes/s), and benchmarks, each
         with ``name``, ``median`` and ``spread`` (interquartile range) in seconds, ``rounds``,
-        ``images_per_second``, ``share`` (of the matrix product's FLOP/s), ``peak`` (bytes), and ``against``: what
-        was run in turn with it, its ``median`` and ``peak``, and ``ratio``, the median of its time over ours.
+        ``images_per_second``, ``share`` (of the matrix product's FLOP/s), ``peak`` (bytes), ``also`` (other numbers
+        by what they are), and ``against``: what was run in turn with it, its ``median`` and ``peak``, and ``ratio``,
+        the median of its time over ours.
     """
     import torch
 
@@ -49,6 +50,7 @@ def summary(measured: Mapping[str, Any], *, device: str, precision: str) -> dict
             "images_per_second": facts["images"] / stats["median"] if facts["images"] else None,
             "share": facts["flops"] / stats["median"] / ceilings["flops"] if facts["flops"] else None,
             "peak": facts["peak"],
+            "also": facts.get("also", {}),
         }
         if "reference" in facts:
             row["against"] = {

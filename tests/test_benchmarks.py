@@ -133,7 +133,10 @@ def test_summary_by_hand() -> None:
     ratios = [2.0, 3.0, 2.5]
     side = {"reference": "plain", "reference_median": 1.2, "reference_peak": 20, "ratios": ratios}
     run = summary(
-        {"benchmarks": [measured(size=64, batch=4, **side), measured(images=0, flops=0)], "commit_info": {"id": "abc"}},
+        {
+            "benchmarks": [measured(size=64, batch=4, also={"epochs": 9}, **side), measured(images=0, flops=0)],
+            "commit_info": {"id": "abc"},
+        },
         device="cpu",
         precision="fp32",
     )
@@ -142,6 +145,7 @@ def test_summary_by_hand() -> None:
     assert first["images_per_second"] == 8
     assert first["share"] == pytest.approx(6e9 / 0.5 / 2e10)
     assert first["against"] == {"name": "plain", "median": 1.2, "peak": 20, "ratio": statistics.median(ratios)}
+    assert (first["also"], second["also"]) == ({"epochs": 9}, {})
     assert second["images_per_second"] is second["share"] is None
     assert run["git"] == "abc"
     assert run["machine"]["threads"] == torch.get_num_threads()

@@ -108,6 +108,10 @@ def _print(run: dict[str, Any], earlier: dict[str, Any] | None, name: str | None
             cells.append(ratio(before[row["name"]], row) if row["name"] in before else "new")
         rows.append(cells)
     table(headings + ([] if earlier is None else [f"speed, {name} = 1"]), rows)
+    for row in run["benchmarks"]:
+        if row["also"]:
+            told = ", ".join(f"{what} {value:.3g}" for what, value in row["also"].items())
+            terminal().print(f"{row['name']}: {told}", highlight=False)
 
 
 def _time(seconds: float) -> str:

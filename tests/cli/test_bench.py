@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -22,9 +23,14 @@ def test_measures_saves_and_compares(dakit, tmp_path):
     # Twice the images, twice the operations: 2 x 2.3 GFLOP x 3 (forward, and backward for weights and inputs).
     flops = {row["name"]: row["share"] * row["median"] * run["ceilings"]["flops"] for row in (one, two)}
     assert flops[two["name"]] == pytest.approx(2 * flops[one["name"]])
-    code, out, _ = dakit("bench", "store/write_checkpoint", "--compare", "a")
+    code, out, _ = dakit(
+        "bench", "store/write_checkpoint", "data/epochs", "--size", "32", "--batch", "2", "--compare", "a"
+    )
     assert code == 0
     assert "speed, a = 1" in out
+    assert re.search(
+        r"\ndata/epochs 32 px 2 images: epochs \d+, MiB that memory grew by .*, times as fast as that \d", out
+    )
     assert "GFLOP/s in a matrix product" in out
 
 
