@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import statistics
 from collections.abc import Mapping
@@ -28,12 +27,14 @@ def summary(measured: Mapping[str, Any], *, device: str, precision: str) -> dict
     """
     import torch
 
+    from dakit.record import versions
+
     gpu = torch.cuda.is_available() and device in ("auto", "cuda")
     machine = {
         "device": torch.cuda.get_device_name() if gpu else "mps" if device == "mps" else _processor(),
         "threads": torch.get_num_threads(),
         "precision": precision,
-        **{name: importlib.metadata.version(name) for name in ("dakit", "torch", "torchvision", "timm")},
+        **versions(),
         "python": platform.python_version(),
     }
     rows = []

@@ -28,7 +28,7 @@ def record(recipe: Recipe, rows: Sequence[str]) -> dict[str, Any]:
         "seeds": recipe.seeds,
         "engine": asdict(recipe.engine),
         "plugins": [asdict(plugin) for plugin in recipe.registry.plugins.found],
-        "versions": _versions(),
+        "versions": versions(),
         "git": _git_revision(),
         "machine": {"python": sys.version, "platform": platform.platform(), "cpus": os.cpu_count()},
         "processes": processes.count(),
@@ -36,7 +36,8 @@ def record(recipe: Recipe, rows: Sequence[str]) -> dict[str, Any]:
 
 
 @lru_cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of dakit and of the libraries that results and speed depend on."""
     names = ("dakit", "torch", "torchvision", "timm", "kornia", "accelerate", "scikit-learn", "numpy")
     return {name: importlib.metadata.version(name) for name in names}
 

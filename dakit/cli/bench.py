@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dakit.cli.common import Json, table, terminal
+from dakit.cli.common import DEVICES, Device, Json, one_of, table, terminal
 from dakit.errors import DakitError, did_you_mean
 
 SAVED = Path(".benchmarks")
@@ -17,7 +17,7 @@ def bench(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[KIND/NAME...]", help="Such as translator, timm or step/classifier.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, cuda or mps.")] = "auto",
+    device: Device = "auto",
     size: Annotated[str, typer.Option("--size", metavar="N,...", help="Pixels.")] = "64",
     batch: Annotated[str, typer.Option("--batch", metavar="N,...", help="Images.")] = "4",
     precision: Annotated[str, typer.Option("--precision", metavar="P", help="fp32, bf16 or fp16.")] = "fp32",
@@ -40,11 +40,8 @@ def bench(
     for option, given in (("--size", size), ("--batch", batch)):
         if not all(part.isdecimal() and int(part) for part in given.split(",")):
             raise DakitError(f"{option} {given}: positive whole numbers separated by commas were expected")
-    for option, given, known in (
-        ("--device", device, ("auto", "cpu", "cuda", "mps")), ("--precision", precision, ("fp32", "bf16", "fp16")),
-    ):  # fmt: skip
-        if given not in known:
-            raise DakitError(f"{option} {given}: expected one of {', '.join(known)}{did_you_mean(given, known)}")
+    one_of("--device", device, DEVICES)
+    one_of("--precision", precision, ("fp32", "bf16", "fp16"))
     with tempfile.TemporaryDirectory() as scratch:
         written = Path(scratch, "results.json")
         command = [

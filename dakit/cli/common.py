@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,8 @@ Batch = Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Images 
 Device = Annotated[str, typer.Option("--device", metavar="D", help="auto (a GPU where there is one), cpu, cuda, mps.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines on standard output.")]
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def load(
@@ -86,17 +89,19 @@ def chosen_rounds(run: Run, row: str | None, seed: int | None, fold: int | None)
     return found
 
 
+def one_of(option: str, given: str, known: Sequence[str]) -> None:
+    """Refuse what an option does not know."""
+    if given not in known:
+        raise DakitError(f"{option} {given}: expected one of {', '.join(known)}")
+
+
 def chosen_engine(run: Run, device: str) -> Engine:
     """The run's engine on another device; fp16, which a CPU does not have, becomes fp32 there."""
     from dataclasses import replace
 
     import torch
 
-    from dakit.errors import did_you_mean
-
-    known = ("auto", "cpu", "cuda", "mps")
-    if device not in known:
-        raise DakitError(f"--device {device}: there is no such device{did_you_mean(device, known)}")
+    one_of("--device", device, DEVICES)
     engine = replace(run.engine, device=device)  # type: ignore[arg-type]
     if engine.precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
         typer.echo("computed in fp32: the run's fp16 needs a GPU", err=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dakit.cli.common import Json, Overwrite, table
+from dakit.cli.common import Json, Overwrite, one_of, table
 from dakit.errors import DakitError
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def init(
         raise DakitError(f"{out}: is there already; nothing was written (--overwrite replaces it, --out names another)")
     if not out.parent.is_dir():
         raise DakitError(f"--out {out}: there is no folder {out.parent}")
-    if device not in ("auto", "cpu", "gpu"):
-        raise DakitError(f"--device {device}: expected auto, cpu or gpu")
+    one_of("--device", device, ("auto", "cpu", "gpu"))
 
     from dakit.files import write_text
     from dakit.plugins import find_plugins

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dakit.cli.common import Json, Overwrite, shown, table
+from dakit.cli.common import Json, Overwrite, one_of, shown, table
 from dakit.errors import DakitError
 
 group = typer.Typer(help="Prepare images before a recipe.", no_args_is_help=True, rich_markup_mode=None)
@@ -81,8 +81,7 @@ def faces(
 def _device(name: str) -> str:
     import torch
 
-    if name not in ("auto", "cpu", "cuda"):
-        raise DakitError(f"--device {name}: expected auto, cpu or cuda")
+    one_of("--device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise DakitError("--device cuda: there is no such device here")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

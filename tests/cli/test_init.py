@@ -157,7 +157,7 @@ def test_a_manifest_with_published_parts(pictures, dakit, tmp_path):
     ("change", "said"),
     [
         (["--source", "nowhere"], "source: "),
-        (["--device", "tpu"], "expected auto, cpu or gpu"),
+        (["--device", "tpu"], "expected one of auto, cpu, gpu"),
         (["--out", "no/where.yaml"], "there is no folder"),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_file_of_results_is_not_overwritten(dakit, faces, tmp_path):
         (["FACES/run", "FACES/webb", "FACES/no/x.png"], 'did you mean "web"'),
         (["FACES/run", "FACES/web", "--row", "s2s"], 'no row "s2s" was run, did you mean "s2t"'),
         (["FACES/run", "FACES/web", "--fold", "2"], "--fold 2: cycle was not run with that; there are: seed 0 fold 0"),
-        (["FACES/run", "FACES/web", "--device", "cdua"], '--device cdua: there is no such device, did you mean "cuda"'),
+        (["FACES/run", "FACES/web", "--device", "cdua"], "--device cdua: expected one of auto, cpu, cuda, mps"),
         (["FACES/run", "FACES/web", "--batch", "0"], "Invalid value for '--batch'"),
         (["FACES/run", "FACES/web", "--csv", "no/said.csv"], "--csv no/said.csv: there is no folder no"),
     ],

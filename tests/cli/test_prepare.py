@@ -50,7 +50,7 @@ def test_no_download_without_asking(photographs, dakit, tmp_path, monkeypatch):
         (["nowhere", "crops"], "nowhere: there is no such folder"),
         (["photographs", "boxes.csv"], "is not a folder"),
         (["photographs", "crops", "--boxes", "none.csv"], "--boxes none.csv"),
-        (["photographs", "crops", "--device", "tpu"], "expected auto, cpu or cuda"),
+        (["photographs", "crops", "--device", "tpu"], "expected one of auto, cpu, cuda"),
         (["photographs", "crops", "--weights", "weights.pth"], "weights weights.pth"),
     ],
 )
