@@ -32,7 +32,8 @@ DEVICE: Any = os.environ.get("DAKIT_TEST_DEVICE", "cuda")
 
 pytestmark = [
     pytest.mark.skipif(DEVICE == "cuda" and not torch.cuda.is_available(), reason="needs a CUDA GPU"),
-    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),  # what torch.compile itself imports
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),  # what torch.compile itself imports,
+    pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores"),  # and what it would rather use
 ]
 
 SWITCHES = {
