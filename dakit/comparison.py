@@ -24,7 +24,8 @@ class Comparison:
         low: lower end of its interval,
         high: and its upper end; of this comparison alone, however many there are.
         p_value: two-sided, of the same bootstrap; adjusted for several comparisons by :func:`compare_rows`.
-        mcnemar: p-value of McNemar's exact test of top-1 accuracy; None where an image was tested repeatedly.
+        mcnemar: p-value of McNemar's exact test of top-1 accuracy; None where an image was tested repeatedly,
+            or several are of one group.
         images: distinct test images.
         verdict: of the first model; a difference counts where ``p_value`` < 0.05.
     """
@@ -58,7 +59,7 @@ def compare(
 
     McNemar's exact test, two-sided, is given beside it: of the images that one model alone gets right, how
     unlikely is A's share if a fair coin decided? It takes every pair for an image of its own, so there is none
-    where seeds or repeats test the same image again.
+    where seeds or repeats test the same image again, or a group holds several.
 
     Raises:
         DakitError: the two were not run with the same seeds and folds on the same test images.
@@ -95,7 +96,7 @@ def compare(
 def _mcnemar(a: Tally, b: Tally) -> float | None:
     from scipy.stats import binomtest
 
-    if (a.tested.sum(axis=1) > 1).any():
+    if a.grouped or (a.tested.sum(axis=1) > 1).any():
         return None
     alone = (a.right - b.right).sum(axis=1)
     return float(binomtest(int((alone > 0).sum()), int((alone != 0).sum())).pvalue) if alone.any() else 1.0

@@ -27,6 +27,7 @@ class Evaluation:
         labels: int64 ``(N,)``, in [0, K).
         predictions: int64 ``(N,)``, in [0, K).
         probabilities: float32 ``(N, K)``.
+        groups: str ``(N,)``, such as the person in the image; None = every image is its own group.
 
     Raises:
         DakitError: there are no test images, or one has no label.
@@ -43,12 +44,13 @@ class Evaluation:
     labels: Array
     predictions: Array
     probabilities: Array
+    groups: Array | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.labels), len(self.classes)
         shapes = [a.shape for a in (self.indices, self.labels, self.predictions, self.probabilities)]
-        if shapes != [(n,), (n,), (n,), (n, k)]:
-            raise ValueError(f"shapes of indices, labels, predictions, probabilities do not fit: {shapes}")
+        if shapes != [(n,), (n,), (n,), (n, k)] or (self.groups is not None and self.groups.shape != (n,)):
+            raise ValueError(f"shapes of indices, labels, predictions, probabilities or groups do not fit: {shapes}")
         if n == 0:
             raise DakitError("there are no test images")
         if (self.labels < 0).any():
@@ -84,13 +86,8 @@ class Evaluation:
 
     def save(self, folder: Path, name: str) -> None:
         """Write ``<name>.npz`` (the arrays) and ``<name>.json`` (the classes) into ``folder``."""
-        np.savez(
-            folder / f"{name}.npz",
-            indices=self.indices,
-            labels=self.labels,
-            predictions=self.predictions,
-            probabilities=self.probabilities,
-        )
+        arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        np.savez(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
         write_json(folder / f"{name}.json", {"classes": list(self.classes)})
 
     @classmethod
@@ -127,6 +124,7 @@ class Summary:
         folds: that were run, counted through all repeats.
         repeats: how many of the split there are among them.
         images: distinct test images.
+        grouped: whether some of them are of one group, such as one person.
         confusion: ``(K, K)`` counts, rows = truth, summed over seeds and folds.
         per_seed: macro accuracy of each seed, mean over its repeats.
     """
@@ -140,17 +138,19 @@ class Summary:
     folds: tuple[int, ...]
     repeats: int
     images: int
+    grouped: bool
     confusion: Array
     per_seed: dict[int, float]
 
     @property
     def resampled(self) -> str:
         """What the bootstrap behind the interval drew anew, for people."""
+        what = "whole groups of test images" if self.grouped else "test images within their class"
         if len(self.seeds) > 1:
-            return "test images within their class, and seeds"
+            return f"{what}, and seeds"
         if self.repeats > 1:
-            return "test images within their class, and repeats of the split"
-        return "test images within their class; one seed, so what training anew would change is left out"
+            return f"{what}, and repeats of the split"
+        return f"{what}; one seed, so what training anew would change is left out"
 
 
 def summarise(rounds: Sequence[Round], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Summary:
@@ -163,6 +163,10 @@ def summarise(rounds: Sequence[Round], *, confidence: float = 0.95, resamples: i
     ``resamples`` such means. Each is computed from test images drawn with replacement within their class, the
     same images for all seeds and repeats (testing an image again makes no new image), and from seeds drawn with
     replacement, each with all its repeats; where there is one seed, from repeats drawn with replacement.
+
+    Images of one group (a person, a film) are alike, and many of one say less than as many of different ones. So
+    where groups hold several images, whole groups are drawn instead: within their class where each has but one,
+    else from all of them, and then a class that was not drawn is left out of that draw's mean.
 
     Where seeds test different images (a holdout drawn anew for each seed) the images are drawn from the
     union, and a seed's recall is over those of the drawn images that it tested; a class without any is left
@@ -189,6 +193,7 @@ def summarise(rounds: Sequence[Round], *, confidence: float = 0.95, resamples: i
         folds=tuple(sorted({one.fold for one in rounds})),
         repeats=len({one.repeat for one in rounds}),
         images=len(tally.labels),
+        grouped=tally.grouped,
         confusion=np.sum([one.evaluation.confusion for one in rounds], axis=0),
         per_seed={int(one): float(_mean(macros[seeds == one])) for one in np.unique(seeds)},
     )
@@ -197,12 +202,13 @@ def summarise(rounds: Sequence[Round], *, confidence: float = 0.95, resamples: i
 class Tally(NamedTuple):
     """Who got which of M images right: ``right`` and ``tested`` are counts ``(M, S)``, by image and run.
 
-    A run is a (seed, repeat): its folds test every image once.
+    A run is a (seed, repeat): its folds test every image once. ``groups`` are numbers ``(M,)`` from 0.
     """
 
     classes: tuple[str, ...]
     runs: tuple[tuple[int, int], ...]
     labels: Array
+    groups: Array
     right: Array
     tested: Array
 
@@ -229,10 +235,19 @@ class Tally(NamedTuple):
         labels[row] = truth
         if (labels[row] != truth).any():
             raise DakitError("the evaluations are of different data: an image has two labels")
+        groups = np.arange(len(images))
+        if all(one.evaluation.groups is not None for one in rounds):
+            _, group = np.unique(np.concatenate([one.evaluation.groups for one in rounds]), return_inverse=True)
+            groups[row] = group
         right, tested = np.zeros((2, len(images), len(runs)))
         np.add.at(tested, (row, column), 1)
         np.add.at(right, (row, column), said == truth)
-        return cls(classes, runs, labels, right, tested)
+        return cls(classes, runs, labels, groups, right, tested)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether a group holds several images."""
+        return len(np.unique(self.groups)) < len(self.groups)
 
     def recall(self) -> Array:
         """``(K, S)``, by class and run."""
@@ -245,27 +260,32 @@ class Tally(NamedTuple):
 
 
 def bootstrap(tallies: Sequence[Tally], resamples: int, rng: np.random.Generator) -> list[Array]:
-    """Macro accuracies ``(resamples, S)`` of each tally, from images drawn within their class for all alike.
+    """Macro accuracies ``(resamples, S)`` of each tally, from groups of images drawn for all alike.
 
-    Images of a class that met the same fate everywhere are interchangeable, so what is drawn is how often
-    each fate occurs, and fates are few: two for one model and one run, where this is binomial sampling.
+    Groups are drawn within their class where each has but one, else from all. Groups that met the same fate everywhere
+    are interchangeable, so what is drawn is how often each fate occurs, and fates are few: two for images that are
+    their own group, one model and one run, where this is binomial sampling.
     """
-    labels = tallies[0].labels
+    one = tallies[0]
     fates = np.hstack([counts for tally in tallies for counts in (tally.right, tally.tested)])
-    recalls = []
-    for label in np.unique(labels):
-        fate, images = np.unique(fates[labels == label], axis=0, return_counts=True)
-        n = images.sum()
-        step = max(1, 2**22 // len(images))  # bounds the memory where fates are many
-        drawn = np.concatenate(
-            [
-                rng.multinomial(n, images / n, size=min(step, resamples - start)) @ fate
-                for start in range(0, resamples, step)
-            ]
-        )
-        right, tested = np.split(drawn.reshape(resamples, len(tallies), 2, -1), 2, axis=2)
-        recalls.append(_ratio(right, tested))
-    macros = _mean(np.stack(recalls), axis=0)[:, :, 0]
+    groups = np.unique(one.groups, return_inverse=True)[1]
+    met = np.zeros((groups.max() + 1, len(one.classes), fates.shape[1]))
+    np.add.at(met, (groups, one.labels), fates)
+    of_class = np.zeros(met.shape[:2], dtype=bool)
+    of_class[groups, one.labels] = True
+    strata = of_class.argmax(1) if (of_class.sum(1) == 1).all() else np.zeros(len(met), np.int64)
+    counts = np.zeros((resamples, len(one.classes), fates.shape[1]))
+    for stratum in np.unique(strata):
+        here = strata == stratum
+        classes = of_class[here].any(0)
+        fate, times = np.unique(met[here][:, classes].reshape(here.sum(), -1), axis=0, return_counts=True)
+        step = max(1, 2**22 // len(times))  # bounds the memory where fates are many
+        for start in range(0, resamples, step):
+            some = slice(start, min(start + step, resamples))
+            drawn = rng.multinomial(here.sum(), times / here.sum(), size=some.stop - start) @ fate
+            counts[some, classes] = drawn.reshape(len(drawn), classes.sum(), -1)
+    right, tested = np.split(counts.reshape(resamples, len(one.classes), len(tallies), 2, -1), 2, axis=3)
+    macros = _mean(_ratio(right, tested)[:, :, :, 0], axis=1)
     return [macros[:, i] for i in range(len(tallies))]
 
 

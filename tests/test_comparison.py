@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -144,3 +145,16 @@ def test_a_row_that_cannot_be_compared_says_why():
     assert compare_rows(rounds, "gone") == dict.fromkeys(rounds, "the baseline gone was not run")
     rounds["other"] = [Round(1, 0, right([8, 200], [200, 200]))]
     assert "same seeds and folds" in compare_rows(rounds, "base")["other"]
+
+
+def test_images_of_one_group_are_no_independent_evidence():
+    """Six people with ten images each; A is right on all images of one person more."""
+    labels, people = np.repeat([0, 0, 0, 1, 1, 1], 10), np.repeat(np.arange(6), 10).astype(str)
+    a, b = (np.where(np.isin(people, wrong), 1 - labels, labels) for wrong in ([], ["0"]))
+    one, other = ([Round(0, 0, dataclasses.replace(evaluation(labels, said), groups=people))] for said in (a, b))
+    compared = compare(one, other)
+    # Person 0 is left out of three draws of three with probability (2/3)^3.
+    assert compared.p_value == pytest.approx(2 * (2 / 3) ** 3, abs=0.03)
+    assert (compared.verdict, compared.mcnemar) == ("not distinguishable", None)
+    by_image = compare([Round(0, 0, evaluation(labels, a))], [Round(0, 0, evaluation(labels, b))])
+    assert by_image.verdict == "better"

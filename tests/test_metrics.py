@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import warnings
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from dakit.errors import DakitError
-from dakit.metrics import Evaluation, Round, summarise
+from dakit.metrics import Evaluation, Round, Tally, bootstrap, summarise
 from tiny import evaluation, right
 
 # Zhang et al. 2018: per class, then "Ave.". (AlexNet and ResNet-38 in Table 2 are printed 0.01 and 0.03 too low.)
@@ -218,3 +219,53 @@ def test_with_several_seeds_a_seed_is_drawn_with_all_its_repeats():
     assert (several.low, several.macro, several.high) == (0.5, 0.5, 0.5)
     alone = summarise(rounds[:2])
     assert (alone.low, alone.macro, alone.high) == (0, 0.5, 1)
+
+
+# ----------------------------------------------------------------------------------- groups of images
+def grouped(labels, said, groups):
+    e = evaluation(labels, said)
+    return dataclasses.replace(e, groups=np.array(groups))
+
+
+def drawn(e):
+    """The macro accuracies of the bootstrap, and how often each occurs."""
+    values, times = np.unique(
+        bootstrap([Tally.of([Round(0, 0, e)])], 20_000, np.random.default_rng(0))[0], return_counts=True
+    )
+    return dict(zip(values.tolist(), times / 20_000, strict=True))
+
+
+def test_whole_groups_are_drawn_within_their_class():
+    # Class 0 is person a with three images, all right, and b with one, wrong; the people of class 1 are right.
+    e = grouped([0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1], ["a", "a", "a", "b", "c", "d"])
+    # Of class 0: a twice 3/3, a and b 3/4, b twice 0; and the mean with the 1 of the other class.
+    assert drawn(e) == pytest.approx({1.0: 0.25, 0.875: 0.5, 0.5: 0.25}, abs=0.015)
+    s = summarise([Round(0, 0, e)])
+    assert (s.macro, s.low, s.high, s.grouped) == (0.875, 0.5, 1.0, True)
+    assert s.resampled.startswith("whole groups of test images; one seed")
+
+
+def test_groups_of_several_classes_are_drawn_from_all():
+    # a: class 0, right; b: class 0 wrong and class 1 right. a twice leaves class 1 out.
+    e = grouped([0, 0, 1], [0, 1, 1], ["a", "b", "b"])
+    assert drawn(e) == pytest.approx({1.0: 0.25, 0.75: 0.5, 0.5: 0.25}, abs=0.015)
+
+
+def test_groups_of_one_image_are_images():
+    labels, said = [0, 0, 0, 1, 1, 1, 1], [0, 1, 0, 1, 1, 0, 1]
+    alone = summarise([Round(0, 0, evaluation(labels, said))])
+    of_one = summarise([Round(0, 0, grouped(labels, said, list("abcdefg")))])
+    assert (alone.low, alone.high, alone.resampled) == (of_one.low, of_one.high, of_one.resampled)
+    assert not of_one.grouped
+
+
+def test_ten_images_of_each_person_say_as_much_as_one():
+    people = np.repeat([0, 1], 20)
+    right_ = np.random.default_rng(1).random(40) < 0.6
+    said = np.where(right_, people, 1 - people)
+    once = summarise([Round(0, 0, evaluation(people, said))])
+    names = np.repeat(np.arange(40), 10).astype(str)
+    often = summarise([Round(0, 0, grouped(np.repeat(people, 10), np.repeat(said, 10), names))])
+    assert (often.macro, often.low, often.high) == pytest.approx((once.macro, once.low, once.high), abs=0.03)
+    images = summarise([Round(0, 0, evaluation(np.repeat(people, 10), np.repeat(said, 10)))])
+    assert images.high - images.low < 0.5 * (often.high - often.low)

@@ -207,11 +207,18 @@ def test_a_network_comes_back_with_its_weights(store, registry):
 
 def test_an_evaluation_and_nothing_come_back(store):
     said = np.array([0, 1, 1])
-    given = Evaluation(("a", "b"), np.array([3, 5, 9]), np.array([0, 0, 1]), said, np.eye(2, dtype=np.float32)[said])
+    given = Evaluation(
+        ("a", "b"),
+        np.array([3, 5, 9]),
+        np.array([0, 0, 1]),
+        said,
+        np.eye(2, dtype=np.float32)[said],
+        np.array(["x", "y", "x"]),
+    )
     result = put(store, Two(given, None))
     back = result.output("one")
     assert back.classes == given.classes
-    for name in ("indices", "labels", "predictions", "probabilities"):
+    for name in ("indices", "labels", "predictions", "probabilities", "groups"):
         assert np.array_equal(getattr(back, name), getattr(given, name))
     assert result.output("two") is None
     with pytest.raises(DakitError, match="has no output three; it has one, two"):

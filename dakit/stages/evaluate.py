@@ -33,7 +33,7 @@ class Evaluate:
         batch_size: images per forward pass.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, *, batch_size: Positive = 64) -> None:
         self.batch_size = batch_size
@@ -70,6 +70,7 @@ class Evaluate:
             labels=np.asarray(images.labels, dtype=np.int64),
             predictions=table.argmax(1),
             probabilities=table.astype(np.float32),
+            groups=np.asarray(images.groups),
         )
         wrong = np.flatnonzero(evaluation.predictions != evaluation.labels)
         surest = wrong[np.argsort(-table[wrong].max(1), kind="stable")][:MISTAKES]

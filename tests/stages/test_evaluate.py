@@ -70,6 +70,8 @@ def test_predictions_beside_labels(tmp_path: Path, batch_size: int) -> None:
 def test_indices_are_positions_in_the_whole_data_set(tmp_path: Path) -> None:
     found = evaluate(tmp_path, Subset(held_out(), [6, 1, 4]))
     assert found.indices.tolist() == [6, 1, 4]
+    assert found.groups is not None
+    assert found.groups.tolist() == ["#6", "#1", "#4"]
     assert found.labels.tolist() == [2, 0, 1]
     assert found.predictions.tolist() == [2, 0, 1]
 
