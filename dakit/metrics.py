@@ -86,7 +86,7 @@ class Evaluation:
 
     def save(self, folder: Path, name: str) -> None:
         """Write ``<name>.npz`` (the arrays) and ``<name>.json`` (the classes) into ``folder``."""
-        arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        arrays = {field: value for field, value in vars(self).items() if isinstance(value, np.ndarray)}
         np.savez(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
         write_json(folder / f"{name}.json", {"classes": list(self.classes)})
 
@@ -247,7 +247,7 @@ class Tally(NamedTuple):
     @property
     def grouped(self) -> bool:
         """Whether a group holds several images."""
-        return len(np.unique(self.groups)) < len(self.groups)
+        return bool(self.groups.max() + 1 < len(self.groups))
 
     def recall(self) -> Array:
         """``(K, S)``, by class and run."""
@@ -268,22 +268,21 @@ def bootstrap(tallies: Sequence[Tally], resamples: int, rng: np.random.Generator
     """
     one = tallies[0]
     fates = np.hstack([counts for tally in tallies for counts in (tally.right, tally.tested)])
-    groups = np.unique(one.groups, return_inverse=True)[1]
-    met = np.zeros((groups.max() + 1, len(one.classes), fates.shape[1]))
-    np.add.at(met, (groups, one.labels), fates)
-    of_class = np.zeros(met.shape[:2], dtype=bool)
-    of_class[groups, one.labels] = True
-    strata = of_class.argmax(1) if (of_class.sum(1) == 1).all() else np.zeros(len(met), np.int64)
+    of_one_class = len(np.unique([one.groups, one.labels], axis=1).T) == one.groups.max() + 1
+    strata = one.labels if of_one_class else np.zeros_like(one.labels)
     counts = np.zeros((resamples, len(one.classes), fates.shape[1]))
     for stratum in np.unique(strata):
         here = strata == stratum
-        classes = of_class[here].any(0)
-        fate, times = np.unique(met[here][:, classes].reshape(here.sum(), -1), axis=0, return_counts=True)
+        groups, group = np.unique(one.groups[here], return_inverse=True)
+        classes, column = np.unique(one.labels[here], return_inverse=True)
+        met = np.zeros((len(groups), len(classes), fates.shape[1]))
+        np.add.at(met, (group, column), fates[here])
+        fate, times = np.unique(met.reshape(len(groups), -1), axis=0, return_counts=True)
         step = max(1, 2**22 // len(times))  # bounds the memory where fates are many
         for start in range(0, resamples, step):
             some = slice(start, min(start + step, resamples))
-            drawn = rng.multinomial(here.sum(), times / here.sum(), size=some.stop - start) @ fate
-            counts[some, classes] = drawn.reshape(len(drawn), classes.sum(), -1)
+            drawn = rng.multinomial(len(groups), times / len(groups), size=some.stop - start) @ fate
+            counts[some, classes] = drawn.reshape(len(drawn), len(classes), -1)
     right, tested = np.split(counts.reshape(resamples, len(one.classes), len(tallies), 2, -1), 2, axis=3)
     macros = _mean(_ratio(right, tested)[:, :, :, 0], axis=1)
     return [macros[:, i] for i in range(len(tallies))]
