@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dakit import processes
+from dakit import memory, processes
 from dakit.errors import DakitError
 from dakit.files import write_json, written
 from dakit.interfaces import Context, Engine, Trained
@@ -134,6 +134,7 @@ class Trainer:
         self.accelerator.backward(total / self.ctx.engine.accumulate)
 
     @stepping()
+    @memory.kept()
     def fit(
         self,
         *,

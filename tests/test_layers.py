@@ -57,7 +57,7 @@ def test_the_core_knows_no_built_in():
 @pytest.mark.parametrize(
     ("modules", "forbidden"),
     [
-        (("dakit.errors", "dakit.hookspecs", "dakit.files", "dakit.stopping"), ("dakit",)),
+        (("dakit.errors", "dakit.hookspecs", "dakit.files", "dakit.stopping", "dakit.memory"), ("dakit",)),
         (("dakit.processes",), ("dakit.interfaces", "dakit.data", "dakit.training", "dakit.registry", "dakit.cli")),
         (("dakit.plugins",), ("dakit.registry", "dakit.recipe", "dakit.store", "dakit.pipeline", "dakit.cli")),
         (("dakit.registry",), ("dakit.recipe", "dakit.store", "dakit.pipeline", "dakit.cli", "dakit.stages")),
