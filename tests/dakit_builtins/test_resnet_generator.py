@@ -77,6 +77,23 @@ def test_initialisation_is_normal_002() -> None:
             assert value.std().item() == pytest.approx(0.02, rel=5 * error)
 
 
+@pytest.mark.parametrize(("downsamplings", "stride", "channels"), [(1, 2, 8), (3, 8, 32)])
+def test_other_numbers_of_downsamplings(downsamplings: int, stride: int, channels: int) -> None:
+    torch.manual_seed(0)
+    network = ResnetGenerator(blocks=2, width=4, downsamplings=downsamplings)
+    seen: list[tuple[int, ...]] = []
+    for name, module in network.named_modules():
+        if name.endswith("conv_block"):
+            module.register_forward_hook(lambda _, into, __: seen.append(tuple(into[0].shape)))
+    images = torch.rand(2, 3, 32, 2 * stride) * 2 - 1
+    assert network(images).shape == images.shape
+    assert seen == 2 * [(2, channels, 32 // stride, 2)]
+    with pytest.raises(DakitError, match=f"multiples of {stride} and at least {max(4, 2 * stride)}, not 32x{stride}"):
+        network(images[..., :stride])
+    with pytest.raises(DakitError, match="not 32x33"):
+        network(torch.zeros(1, 3, 32, 33))
+
+
 @pytest.mark.parametrize("size", [(30, 32), (32, 30), (4, 32)])
 def test_sizes_that_do_not_fit_are_refused(size: tuple[int, int]) -> None:
     with pytest.raises(DakitError, match=f"multiples of 4 and at least 8, not {size[0]}x{size[1]}"):
