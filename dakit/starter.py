@@ -252,6 +252,7 @@ def write_recipe(
     width = 64 if gpu else 16
     layers = 3 if size >= 128 else 2
     blocks = (9 if size >= 256 else 6) if gpu else 3
+    downsamplings = 2 if size >= 64 else 1
     data = []
     for role in ("source", "auxiliary", "target"):
         if role in by_role:
@@ -261,9 +262,10 @@ def write_recipe(
     values = {
         "NAME": name, "COMMAND": command, "SIZE": size, "CLASSES": _flow(list(classes)), "DATA": "\n".join(data),
         "DEEP": networks[0], "SHALLOW": networks[1], "BLOCKS": blocks, "WIDTH": width, "LAYERS": layers, "NEAR": near,
+        "DOWN": downsamplings, "ADVERSARIAL": 1 if big else 0.3, "IDENTITY": 0 if big else 5,
         "AUX": auxiliary, "PRETRAIN": steps(n, 32), "BATCH": batch(n), "ABATCH": batch(anchors),
-        "TRANSLATION": steps(n, 1 if big else 8), "TBATCH": 1 if big else batch(min(n, look_alike), 8),
-        "T2BATCH": batch(min(n, look_alike), 4 if big else 8),
+        "TRANSLATION": steps(n, 1 if big else 4), "TBATCH": 1 if big else batch(min(n, look_alike), 4),
+        "T2BATCH": batch(min(n, look_alike), 4),
         "ADAPT": steps(anchors, 32, 0.5), "LR": "2e-4" if big else "1e-3",
         "ALR": "2e-4" if big else "5e-4",
         "NEARQUICK": f"use: feature_knn, neighbours: {min(2, n)}, extractor: classifier",
@@ -317,7 +319,7 @@ data:
 components:
   deep: @DEEP@                            # f_S and f_W
   shallow: @SHALLOW@                      # f_T, the result
-  generator: {use: resnet_generator, blocks: @BLOCKS@, width: @WIDTH@}
+  generator: {use: resnet_generator, blocks: @BLOCKS@, width: @WIDTH@, downsamplings: @DOWN@}
   discriminator: {use: patchgan, width: @WIDTH@, layers: @LAYERS@}
   attention: {use: attention_transfer, form: cycleat, beta: 1}
   nearest: {@NEAR@}
@@ -348,7 +350,9 @@ stages:
     generator: generator
     discriminator: discriminator
     objective: least_squares
+    adversarial_weight: @ADVERSARIAL@                 # lower: the look changes less and settles sooner
     cycle_weight: 10
+    identity_weight: @IDENTITY@                    # higher: shapes stay where they are
     steps: @TRANSLATION@
     batch_size: @TBATCH@
     lr: @LR@
@@ -365,7 +369,9 @@ stages:
     classifier: deep
     transfer: attention
     objective: least_squares
+    adversarial_weight: @ADVERSARIAL@
     cycle_weight: 10
+    identity_weight: @IDENTITY@
     steps: @TRANSLATION@
     batch_size: @T2BATCH@
     lr: @LR@
@@ -385,6 +391,7 @@ stages:
     do: train_classifier
     train: target.train
     extra: select.images
+    extra_share: 0.5                      # half of every batch; without it the few target images drown
     teacher: stage_2.classifier
     init: pretrain_shallow.model
     classifier: shallow
@@ -401,13 +408,13 @@ stages:
 
 variants:                                 # each says what differs from the method
   s2t: {evaluate.model: pretrain.model}
-  s2t_fine_tune: {adapt.extra: null, adapt.teacher: null, adapt.transfer: null}
-  s2t_attention: {adapt.extra: null, adapt.teacher: pretrain.model}
+  s2t_fine_tune: {adapt.extra: null, adapt.extra_share: null, adapt.teacher: null, adapt.transfer: null}
+  s2t_attention: {adapt.extra: null, adapt.extra_share: null, adapt.teacher: pretrain.model}
   s2t_att_gen: {synthesise.translator: stage_1.translator, adapt.teacher: pretrain.model}
-  target_only: {adapt.extra: null, adapt.teacher: null, adapt.transfer: null, adapt.init: null}
-  s_t: {adapt.extra: source.all, adapt.extra_share: 0.5, adapt.teacher: null, adapt.transfer: null}
+  target_only: {adapt.extra: null, adapt.extra_share: null, adapt.teacher: null, adapt.transfer: null, adapt.init: null}
+  s_t: {adapt.extra: source.all, adapt.teacher: null, adapt.transfer: null}
   f_w: {evaluate.model: stage_2.classifier}
-  cycleat_all: {adapt.extra: synthesise.images, adapt.extra_share: 0.5}
+  cycleat_all: {adapt.extra: synthesise.images}
 
 profiles:
   quick:                                  # wiring only, on your images; the numbers mean nothing
