@@ -25,7 +25,6 @@ def spec(kind: str, name: str, **params: Any) -> Spec[Any]:
     return REGISTRY.spec(kind, name, params)
 
 
-GENERATOR: Spec[Translator] = spec("translator", "resnet_generator", blocks=BLOCKS, width=WIDTH)
 DISCRIMINATOR: Spec[Discriminator] = spec("discriminator", "patchgan", width=WIDTH)
 CLASSIFIER: Spec[Classifier] = spec("classifier", "timm", arch="resnet50")
 ATTENTION: Spec[TransferLoss] = spec("transfer_loss", "attention_transfer")
@@ -35,13 +34,16 @@ def noise(trainer: Trainer, batch: int, size: int) -> Tensor:
     return trainer.images(torch.randint(256, (batch, 3, size, size), dtype=torch.uint8))
 
 
-def translator_step(trainer: Trainer, size: int, batch: int, *, second: bool) -> Callable[[], None]:
+def translator_step(
+    trainer: Trainer, size: int, batch: int, *, second: bool, winograd: bool = False
+) -> Callable[[], None]:
     """Stage I, or stage II with f_W and attention from f_S, by the stage's own step."""
+    generator: Spec[Translator] = spec("translator", "resnet_generator", blocks=BLOCKS, width=WIDTH, winograd=winograd)
     stage = TrainTranslator(
-        generator=GENERATOR, discriminator=DISCRIMINATOR, steps=1, objective="log", cycle_weight=10.0, pool=0,
+        generator=generator, discriminator=DISCRIMINATOR, steps=1, objective="log", cycle_weight=10.0, pool=0,
         classifier=CLASSIFIER if second else None, transfer=ATTENTION if second else None,
     )  # fmt: skip
-    made: dict[str, nn.Module] = {name: GENERATOR.build() for name in ("G_SW", "G_WS")}
+    made: dict[str, nn.Module] = {name: generator.build() for name in ("G_SW", "G_WS")}
     made |= {name: DISCRIMINATOR.build() for name in ("D_W", "D_S")}
     made |= {"f_W": CLASSIFIER.build(CLASSES)} if second else {}
     nets = {name: trainer.place(network, train=True) for name, network in made.items()}
@@ -62,15 +64,15 @@ def translator_step(trainer: Trainer, size: int, batch: int, *, second: bool) ->
     return step
 
 
-@pytest.mark.parametrize("what", ["step/translator"])
+@pytest.mark.parametrize("what", ["step/translator", "step/translator_with_winograd"])
 def bench_translator_step(what: str, size: int, batch: int, trainer: Trainer, measure: Callable[..., None]) -> None:
-    """Stage I without a classifier, against the same step in its plain form (fp32, channels first)."""
+    """Stage I without a classifier, the generator as it is or in Winograd's form, against the plain step (fp32)."""
     torch.manual_seed(0)
     plain = plain_step.PlainStep(BLOCKS, WIDTH)
     for network in (plain.G_SW, plain.G_WS, plain.D_W, plain.D_S):
         network.to(trainer.device)
     x_s, x_w = noise(trainer, batch, size), noise(trainer, batch, size)
-    ours = translator_step(trainer, size, batch, second=False)
+    ours = translator_step(trainer, size, batch, second=False, winograd=what.endswith("winograd"))
     measure(ours, images=batch, reference=("plain step, fp32", lambda: plain(x_s, x_w)))
 
 
