@@ -17,7 +17,7 @@ from dakit.files import write_json, write_text
 from dakit.interfaces import Observer, Spec
 from dakit.outcome import Outcome, results_json
 from dakit.pipeline import Step
-from dakit.recipe import Plan, Recipe
+from dakit.plans import Plan, Recipe
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from dakit.data.sets import Unlabelled
 from dakit.errors import DakitError
 from dakit.interfaces import ImageSet, Observer
 from dakit.metrics import Evaluation
-from dakit.recipe import DataPlan, Recipe
+from dakit.plans import DataPlan, Recipe
 from dakit.store import Store
 
 Array = npt.NDArray[Any]

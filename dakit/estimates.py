@@ -21,7 +21,8 @@ from dakit.data.sets import Sealed, Subset, Unlabelled, Withheld
 from dakit.doctor import images_of
 from dakit.errors import DakitError
 from dakit.interfaces import Context, Observer
-from dakit.recipe import DataPlan, Recipe, stage_outputs
+from dakit.plans import DataPlan, Recipe
+from dakit.registry import stage_outputs
 
 _STEPS = 4
 _IMAGES = 128

@@ -10,7 +10,7 @@ from typing import Any
 from dakit.comparison import Comparison
 from dakit.files import write_json, write_text, written
 from dakit.metrics import Round, Summary
-from dakit.recipe import Recipe
+from dakit.plans import Recipe
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from dakit.interfaces import Context, ImageSet, Observer, Spec, StageRun
 from dakit.metrics import Round, summarise
 from dakit.observers import Observers, build
 from dakit.outcome import Outcome, source_only, transferring, write_results
-from dakit.recipe import Plan, Recipe, StagePlan, stage_outputs
+from dakit.plans import Plan, Recipe, StagePlan
 from dakit.record import record
+from dakit.registry import stage_outputs
 from dakit.roles import Roles, data_paths, fingerprint_once
 from dakit.runs import INDEX
 from dakit.store import Result, Store, digest

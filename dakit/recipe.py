@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from dakit.data.splits import Split
 from dakit.errors import DakitError, RecipeError, did_you_mean
 from dakit.files import shipped_recipes
 from dakit.interfaces import Engine, ImageSet, Observer, Spec, TestSet
+from dakit.plans import DataPlan, Plan, Recipe, Reference, StagePlan
 from dakit.plugins import find_plugins
 from dakit.registry import (
     KINDS,
@@ -23,7 +22,9 @@ from dakit.registry import (
     check,
     component_kind,
     optional,
-    schema,
+    shown,
+    stage_inputs,
+    stage_outputs,
     union_members,
 )
 from dakit.yaml_lines import read_yaml
@@ -38,108 +39,6 @@ ROOT: Mapping[str, Any] = {
 _DATA_SETTINGS = ("size", "classes", "on_bad_image")  # every other key of `data` is a role
 NAME = r"[A-Za-z_][\w-]*"
 COMPONENTS = [kind for kind in KINDS if kind not in ("dataset", "observer", "stage")]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What a stage's input names: ``source.train`` or ``stage_2.translator``; output "" is the whole stage."""
-
-    producer: str
-    output: str
-
-    def __str__(self) -> str:
-        return f"{self.producer}.{self.output}" if self.output else self.producer
-
-
-@dataclass(frozen=True)
-class DataPlan:
-    """One role of the data: which dataset, how it is split, whether its labels are hidden and bad files left out."""
-
-    role: str
-    spec: Spec[ImageSet]
-    split: Split | None
-    unlabelled: bool
-    size: int
-    classes: tuple[str, ...] | None
-    on_bad_image: Literal["error", "skip"] = "error"
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """One stage with its checked parameters and where its inputs come from."""
-
-    name: str
-    spec: Spec[Any]
-    inputs: Mapping[str, Reference]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that one row of the table needs, pruned: stages in file order and the data they read."""
-
-    row: str
-    data: Mapping[str, DataPlan]
-    stages: tuple[StagePlan, ...]
-
-    @property
-    def weights(self) -> str:
-        """Which weights the last stage evaluates: those of the "last" step, or by "validation"."""
-        model = self.stages[-1].inputs.get("model")
-        maker = next((stage for stage in self.stages if model and stage.name == model.producer), None)
-        return str(maker.spec.params.get("choose", "last")) if maker else "last"
-
-    @property
-    def tested(self) -> DataPlan | None:
-        """The role whose held-out images the last stage evaluates; None where that is no evaluation."""
-        test = self.stages[-1].inputs.get("test")
-        return self.data.get(test.producer) if test and self.stages[-1].spec.name == "evaluate" else None
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A checked recipe.
-
-    Attributes:
-        name: of the recipe, which names its folder of results.
-        title: the heading of its table.
-        file: where it was read.
-        profile: that was laid over it, or "".
-        rows: what is run when nobody says otherwise.
-        baseline: the row that every other is compared with; None = there is no comparison.
-        seeds: each is a whole repetition.
-        engine: how to compute.
-        observers: what is told of a run; no result depends on them.
-        plans: one per row, in the order of the table.
-        published: numbers from the paper, row -> class -> percent.
-        profiles: the names of all profiles.
-        document: the resolved recipe as plain data.
-        registry: that its names were looked up in.
-    """
-
-    name: str
-    title: str
-    file: str
-    profile: str
-    rows: tuple[str, ...]
-    baseline: str | None
-    seeds: tuple[int, ...]
-    engine: Engine
-    observers: tuple[Spec[Observer], ...]
-    plans: Mapping[str, Plan]
-    published: Mapping[str, Mapping[str, float]]
-    profiles: tuple[str, ...]
-    document: Mapping[str, Any] = field(repr=False)
-    registry: Registry = field(repr=False, compare=False)
-
-    def plan(self, row: str) -> Plan:
-        """The plan of one row.
-
-        Raises:
-            DakitError: there is no such row.
-        """
-        if row not in self.plans:
-            raise DakitError(f'{self.file}: there is no variant "{row}"{did_you_mean(row, self.plans)}')
-        return self.plans[row]
 
 
 def find_recipe(source: str | Path) -> Path:
@@ -603,38 +502,9 @@ class _Checker:
             self.problem(key, f'nothing above is called "{producer}"{did_you_mean(producer, names)}')
             return None
         if not {p for p in produced if p is not type(None)} & set(union_members(wanted)):
-            self.problem(key, f"{value} is {_show(produced)}, but {_show(union_members(wanted))} is needed")
+            self.problem(key, f"{value} is {shown(produced)}, but {shown(union_members(wanted))} is needed")
             return None
         return Reference(producer, output)
 
 
 _NAMES = {str: "text", list: "list", dict: "mapping"}
-
-
-def stage_inputs(factory: Any) -> dict[str, Any]:
-    """The inputs of a stage: the parameters of its ``run`` after the context, with their annotations."""
-    hints = typing.get_type_hints(factory.run)
-    return {name: hint for name, hint in hints.items() if name not in ("return", "ctx")}
-
-
-def stage_outputs(factory: Any) -> dict[str, Any]:
-    """What a stage makes: the fields of the NamedTuple that its ``run`` returns."""
-    return typing.get_type_hints(typing.get_type_hints(factory.run)["return"])
-
-
-def describe_parameters(factory: Any, given: int) -> list[tuple[str, str, str]]:
-    """(name, type, default) of every parameter, for people."""
-    model = schema(factory, given, "component")
-    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
-    return [
-        (name, _show(union_members(hints.get(name, Any))), "needed" if f.is_required() else repr(f.default))
-        for name, f in model.model_fields.items()
-    ]
-
-
-def _show(types: Sequence[Any]) -> str:
-    return " or ".join(
-        "nothing" if t is type(None) else getattr(t, "__name__", str(t)) if not typing.get_args(t)
-        else re.sub(r"(dakit\.interfaces|dakit\.data\.augment|typing|collections\.abc)\.", "", str(t))
-        for t in types
-    )  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dakit import processes
-from dakit.recipe import Recipe
+from dakit.plans import Recipe
 
 
 def record(recipe: Recipe, rows: Sequence[str]) -> dict[str, Any]:

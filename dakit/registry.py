@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -212,6 +213,36 @@ def union_members(annotation: Any) -> tuple[Any, ...]:
 def optional(annotation: Any) -> bool:
     """Whether None is one of the alternatives."""
     return type(None) in union_members(annotation)
+
+
+def stage_inputs(factory: Any) -> dict[str, Any]:
+    """The inputs of a stage: the parameters of its ``run`` after the context, with their annotations."""
+    hints = typing.get_type_hints(factory.run)
+    return {name: hint for name, hint in hints.items() if name not in ("return", "ctx")}
+
+
+def stage_outputs(factory: Any) -> dict[str, Any]:
+    """What a stage makes: the fields of the NamedTuple that its ``run`` returns."""
+    return typing.get_type_hints(typing.get_type_hints(factory.run)["return"])
+
+
+def describe_parameters(factory: Any, given: int) -> list[tuple[str, str, str]]:
+    """(name, type, default) of every parameter, for people."""
+    model = schema(factory, given, "component")
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    return [
+        (name, shown(union_members(hints.get(name, Any))), "needed" if f.is_required() else repr(f.default))
+        for name, f in model.model_fields.items()
+    ]
+
+
+def shown(types: Sequence[Any]) -> str:
+    """Alternatives of an annotation, for people: "int or nothing"."""
+    return " or ".join(
+        "nothing" if t is type(None) else getattr(t, "__name__", str(t)) if not typing.get_args(t)
+        else re.sub(r"(dakit\.interfaces|dakit\.data\.augment|typing|collections\.abc)\.", "", str(t))
+        for t in types
+    )  # fmt: skip
 
 
 def _explain(what: str, model: type[BaseModel], error: ValidationError) -> list[tuple[tuple[str, ...], str]]:

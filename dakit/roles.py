@@ -12,7 +12,8 @@ from dakit.data.sets import FileImages, Sealed, Subset, TensorImages, Unlabelled
 from dakit.errors import DakitError, RecipeError
 from dakit.files import write_json
 from dakit.interfaces import File, Folder, ImageSet
-from dakit.recipe import DataPlan, Recipe, load_recipe
+from dakit.plans import DataPlan, Recipe
+from dakit.recipe import load_recipe
 
 OPENINGS = "test_labels.json"
 """Counts how often test labels were opened; stays when results are made anew."""

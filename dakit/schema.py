@@ -19,8 +19,8 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from dakit.data.splits import Split
 from dakit.errors import DakitError
 from dakit.interfaces import Engine
-from dakit.recipe import COMPONENTS, NAME, ROOT, stage_inputs
-from dakit.registry import KINDS, Entry, Registry, component_kind, optional, schema
+from dakit.recipe import COMPONENTS, NAME, ROOT
+from dakit.registry import KINDS, Entry, Registry, component_kind, optional, schema, stage_inputs
 
 Schema = dict[str, Any]
 

@@ -13,8 +13,9 @@ import torch
 
 import toys as toys_module
 from dakit.cli import main
+from dakit.plans import Recipe
 from dakit.plugins import find_plugins
-from dakit.recipe import Recipe, load_recipe
+from dakit.recipe import load_recipe
 from dakit.registry import Registry
 
 

@@ -27,7 +27,8 @@ import dakit.report.pictures
 import dakit.store
 import dakit.training
 from dakit import pipeline
-from dakit.recipe import Recipe, load_recipe
+from dakit.plans import Recipe
+from dakit.recipe import load_recipe
 
 SMALL = [
     "engine.device=cpu", "engine.checkpoint_steps=2", "engine.channels_last=true", "pretrain.steps=5",

@@ -61,6 +61,10 @@ def test_the_core_knows_no_built_in():
         (("dakit.processes",), ("dakit.interfaces", "dakit.data", "dakit.training", "dakit.registry", "dakit.cli")),
         (("dakit.plugins",), ("dakit.registry", "dakit.recipe", "dakit.store", "dakit.pipeline", "dakit.cli")),
         (("dakit.registry",), ("dakit.recipe", "dakit.store", "dakit.pipeline", "dakit.cli", "dakit.stages")),
+        (
+            ("dakit.plans",),
+            ("dakit.recipe", "dakit.store", "dakit.pipeline", "dakit.cli", "dakit.stages", "dakit.training"),
+        ),
         (("dakit.recipe",), ("dakit.store", "dakit.pipeline", "dakit.cli", "dakit.stages", "dakit.training")),
         (("dakit.store", "dakit.verify"), ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages")),
         (("dakit.roles", "dakit.outcome", "dakit.record"), ("dakit.pipeline", "dakit.cli", "dakit.stages")),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dakit.interfaces import Engine
-    from dakit.recipe import Recipe
+    from dakit.plans import Recipe
     from dakit.registry import Registry
     from dakit.runs import Run
 

@@ -38,8 +38,7 @@ def show(
     import inspect
 
     from dakit.plugins import find_plugins
-    from dakit.recipe import describe_parameters, stage_inputs, stage_outputs
-    from dakit.registry import KINDS, Registry
+    from dakit.registry import KINDS, Registry, describe_parameters, stage_inputs, stage_outputs
 
     entry = Registry(find_plugins(plugin or ())).find(kind, name)
     version = getattr(entry.factory, "version", 1)

@@ -28,8 +28,7 @@ from dakit.interfaces import (
     Trained,
     Translator,
 )
-from dakit.recipe import stage_inputs, stage_outputs
-from dakit.registry import Registry, component_kind, optional, schema, union_members
+from dakit.registry import Registry, component_kind, optional, schema, stage_inputs, stage_outputs, union_members
 from dakit.store import Store, digest
 from dakit.testing.contract import Check, is_described, wanted
 from dakit.training import seed_everything

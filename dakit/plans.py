@@ -1,0 +1,114 @@
+"""What a checked recipe is: for each row of the table the data and stages that it needs, and where inputs come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dakit.data.splits import Split
+from dakit.errors import DakitError, did_you_mean
+from dakit.interfaces import Engine, ImageSet, Observer, Spec
+from dakit.registry import Registry
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a stage's input names: ``source.train`` or ``stage_2.translator``; output "" is the whole stage."""
+
+    producer: str
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.producer}.{self.output}" if self.output else self.producer
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """One role of the data: which dataset, how it is split, whether its labels are hidden and bad files left out."""
+
+    role: str
+    spec: Spec[ImageSet]
+    split: Split | None
+    unlabelled: bool
+    size: int
+    classes: tuple[str, ...] | None
+    on_bad_image: Literal["error", "skip"] = "error"
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage with its checked parameters and where its inputs come from."""
+
+    name: str
+    spec: Spec[Any]
+    inputs: Mapping[str, Reference]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that one row of the table needs, pruned: stages in file order and the data they read."""
+
+    row: str
+    data: Mapping[str, DataPlan]
+    stages: tuple[StagePlan, ...]
+
+    @property
+    def weights(self) -> str:
+        """Which weights the last stage evaluates: those of the "last" step, or by "validation"."""
+        model = self.stages[-1].inputs.get("model")
+        maker = next((stage for stage in self.stages if model and stage.name == model.producer), None)
+        return str(maker.spec.params.get("choose", "last")) if maker else "last"
+
+    @property
+    def tested(self) -> DataPlan | None:
+        """The role whose held-out images the last stage evaluates; None where that is no evaluation."""
+        test = self.stages[-1].inputs.get("test")
+        return self.data.get(test.producer) if test and self.stages[-1].spec.name == "evaluate" else None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A checked recipe.
+
+    Attributes:
+        name: of the recipe, which names its folder of results.
+        title: the heading of its table.
+        file: where it was read.
+        profile: that was laid over it, or "".
+        rows: what is run when nobody says otherwise.
+        baseline: the row that every other is compared with; None = there is no comparison.
+        seeds: each is a whole repetition.
+        engine: how to compute.
+        observers: what is told of a run; no result depends on them.
+        plans: one per row, in the order of the table.
+        published: numbers from the paper, row -> class -> percent.
+        profiles: the names of all profiles.
+        document: the resolved recipe as plain data.
+        registry: that its names were looked up in.
+    """
+
+    name: str
+    title: str
+    file: str
+    profile: str
+    rows: tuple[str, ...]
+    baseline: str | None
+    seeds: tuple[int, ...]
+    engine: Engine
+    observers: tuple[Spec[Observer], ...]
+    plans: Mapping[str, Plan]
+    published: Mapping[str, Mapping[str, float]]
+    profiles: tuple[str, ...]
+    document: Mapping[str, Any] = field(repr=False)
+    registry: Registry = field(repr=False, compare=False)
+
+    def plan(self, row: str) -> Plan:
+        """The plan of one row.
+
+        Raises:
+            DakitError: there is no such row.
+        """
+        if row not in self.plans:
+            raise DakitError(f'{self.file}: there is no variant "{row}"{did_you_mean(row, self.plans)}')
+        return self.plans[row]
