@@ -10,7 +10,7 @@ from dakit.runs import open_run
 
 
 def test_a_folder_becomes_the_images_of_synthesise(dakit, faces, tmp_path):
-    code, out, err = dakit("translate", faces / "run", faces / "source", "--out", "out")
+    code, out, err = dakit("translate", faces / "run", faces / "source", "--out", "out", "--device", "cpu")
     assert (code, out) == (0, "")
     assert "28 of 28 images translated by translate (for cycle, seed 0, fold 0), of 2 rounds, into out" in err
     run = open_run(faces / "run")
