@@ -41,7 +41,9 @@ def lost_game(history: Mapping[str, Sequence[float]], objective: str) -> list[st
 
 
 def lost_classes(labels: Sequence[int], read_as: Sequence[int], classes: Sequence[str]) -> list[str]:
-    """Classes whose translated images the judge hardly ever reads as such: the translator took the label away.
+    """Classes whose translated images the judge hardly ever reads as such.
+
+    Either the translator takes the label away, or the judge cannot read the new look; the pictures tell which.
 
     Args:
         labels: of the originals; -1 = none.
@@ -59,7 +61,8 @@ def lost_classes(labels: Sequence[int], read_as: Sequence[int], classes: Sequenc
     return [
         f"class collapse: the judge hardly ever reads the label in the translated images of {len(lost)} of "
         f"{len(classes)} classes ({parts}; below {CLASS * chance:.1%} is told, {chance:.1%} is chance); it reads "
-        f"{times / len(read_as):.0%} of all as {classes[favourite]}"
+        f"{times / len(read_as):.0%} of all as {classes[favourite]}. Either the translator takes the label away or the "
+        "judge cannot read the new look: the translator's pairs.png shows which"
     ]
 
 
