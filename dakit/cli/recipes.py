@@ -32,6 +32,7 @@ def recipes(
     if copy is None:
         typer.echo(text, nl=False)
         return
+    text = text.replace("$schema=schema.json", f"$schema={shipped[name].with_name('schema.json')}")  # for editors
     target = copy / f"{name}.yaml" if copy.is_dir() else copy
     if target.exists():
         raise DakitError(f"--copy {target}: is there already; nothing was written")

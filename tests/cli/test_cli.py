@@ -149,14 +149,22 @@ def test_recipes_are_listed_with_what_they_are(dakit):
         assert path.read_text().splitlines()[0].lstrip("# ")[:60] in out
 
 
-def test_a_recipe_is_printed_and_copied_as_it_is(dakit, tmp_path):
+def test_a_recipe_is_printed_and_copied_as_it_is_but_for_the_place_of_the_schema(dakit, tmp_path):
     text = shipped_recipes()["cycleat_sfew"].read_text()
     assert dakit("recipes", "cycleat_sfew") == (0, text, "")
     assert dakit("recipes", "cycleat_sfew", "--copy", "my.yaml")[:2] == (0, "my.yaml\n")
-    assert (tmp_path / "my.yaml").read_text() == text
+    (theirs, mine), *others = [
+        lines
+        for lines in zip(text.splitlines(), (tmp_path / "my.yaml").read_text().splitlines(), strict=True)
+        if lines[0] != lines[1]
+    ]
+    assert not others
+    start, place = mine.split("=")
+    assert theirs == f"{start}=schema.json"
+    assert json.loads((tmp_path / place).read_text())["title"]
     (tmp_path / "folder").mkdir()
     assert dakit("recipes", "cycleat_sfew", "--copy", "folder")[0] == 0
-    assert (tmp_path / "folder" / "cycleat_sfew.yaml").read_text() == text
+    assert (tmp_path / "folder" / "cycleat_sfew.yaml").read_text() == (tmp_path / "my.yaml").read_text()
 
 
 @pytest.mark.parametrize("kind", KINDS)
