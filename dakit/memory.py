@@ -18,9 +18,9 @@ _MOST = 2**31 - 1
 def kept() -> Iterator[None]:
     """While this is open freed memory stays with the process; then it goes back to the system.
 
-    glibc returns every large block at once, and the system clears each of its pages when it is touched again: 2 to 10 %
-    of a translator step on a CPU (``benchmarks/allocator.py``). Steps allocate the same blocks over and over, so a
-    process holds hardly more than before (3 to 9 % at the sizes tried); work whose blocks differ would leave holes,
+    glibc returns every large block at once, and the system clears each of its pages when it is touched again: 3 to 4 %
+    of a translator step's time on a CPU (``benchmarks/allocator.py``). Steps allocate the same blocks over and over, so
+    a process holds little more than before (3 to 11 % at the sizes tried); work whose blocks differ would leave holes,
     hence only while this is open. Nothing happens with another C library, or where ``MALLOC_...`` or
     ``GLIBC_TUNABLES`` say what is wanted.
     """
