@@ -36,6 +36,7 @@ ROOT: Mapping[str, Any] = {
     "data": dict, "components": dict, "stages": dict, "pictures": list, "variants": dict, "profiles": dict,
     "published": dict, "baseline": str,
 }  # fmt: skip
+_TYPES = {str: "text", list: "list", dict: "mapping"}
 _DATA_SETTINGS = ("size", "classes", "on_bad_image")  # every other key of `data` is a role
 NAME = r"[A-Za-z_][\w-]*"
 COMPONENTS = [kind for kind in KINDS if kind not in ("dataset", "observer", "stage")]
@@ -197,7 +198,7 @@ class _Checker:
             if key not in ROOT:
                 self.problem((key,), f"a recipe has no such key{did_you_mean(key, ROOT)}")
             elif not isinstance(value, ROOT[key]):
-                self.problem((key,), f"must be a {_NAMES[ROOT[key]]}, not {value!r}")
+                self.problem((key,), f"must be a {_TYPES[ROOT[key]]}, not {value!r}")
             elif key in ("rows", "pictures") and not all(isinstance(name, str) for name in value):
                 self.problem((key,), f"must be a list of names, not {value!r}")
             elif key in ("recipe", "method") and not re.fullmatch(NAME, value):
@@ -505,6 +506,3 @@ class _Checker:
             self.problem(key, f"{value} is {shown(produced)}, but {shown(union_members(wanted))} is needed")
             return None
         return Reference(producer, output)
-
-
-_NAMES = {str: "text", list: "list", dict: "mapping"}

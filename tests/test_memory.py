@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from dakit import memory
-
-pytestmark = pytest.mark.skipif(memory.platform.libc_ver()[0] != "glibc", reason="needs glibc")
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
 # In a process of its own: what the tests before have allocated decides where a block lies.
 COUNT = """
-import json, os, resource, torch
+import json, os, psutil, resource, torch
 from dakit import memory
 
 torch.set_num_threads(1)
@@ -35,7 +34,7 @@ def fresh(steps):
     return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * page / steps / 2**20
 
 def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * page / 2**20
+    return psutil.Process().memory_info().rss / 2**20
 
 fresh(3)
 with memory.kept():
