@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -220,6 +221,8 @@ class Spec(Generic[T_co]):
         params: every parameter with its value, defaults included.
         factory: what the plugin registered; ``build`` calls it.
         version: the factory's own ``version`` (1 where it has none): part of every key.
+        code: a digest of the source that it comes from, where that may change under the same version: a
+            ``--plugin`` file, or a distribution installed to be edited; "" for any other.
     """
 
     kind: str
@@ -227,17 +230,24 @@ class Spec(Generic[T_co]):
     params: Mapping[str, Any] = field(default_factory=dict)
     factory: Callable[..., Any] = field(default=lambda: None, compare=False, repr=False)
     version: int = 1
+    code: str = field(default="", repr=False)
 
     def build(self, *given: Any) -> Any:
         """Make a fresh component. ``given`` are the arguments that dakit passes for this kind."""
         return self.factory(*given, **self.params)
+
+    @property
+    def untrained(self) -> Spec[T_co]:
+        """The same without the file of weights that it starts from (its parameter ``weights``): what is trained."""
+        return replace(self, params={name: value for name, value in self.params.items() if name != "weights"})
 
     def identity(self) -> dict[str, Any]:
         """What its results depend on, as plain JSON values: files count by content."""
         params = {key: _identity(value) for key, value in self.params.items()}
         extra = getattr(self.factory, "identity", None)
         found = {"found": extra(**self.params)} if extra is not None else {}
-        return {"kind": self.kind, "name": self.name, "version": self.version, "params": params, **found}
+        code = {"code": self.code} if self.code else {}
+        return {"kind": self.kind, "name": self.name, "version": self.version, "params": params, **found, **code}
 
     def __hash__(self) -> int:
         return hash((self.kind, self.name, json.dumps(self.identity(), sort_keys=True)))
@@ -260,6 +270,17 @@ def _identity(value: Any) -> Any:
     return value
 
 
+_restored: ContextVar[bool] = ContextVar("restored", default=False)
+
+
+def restored() -> bool:
+    """Whether the network that is being built was trained already and will be given all of its weights.
+
+    A factory then need not look for the file of weights that it once started from, which may be gone.
+    """
+    return _restored.get()
+
+
 @dataclass(frozen=True)
 class Trained(Generic[T_co]):
     """A network with its weights, as one stage hands it to the next.
@@ -275,8 +296,15 @@ class Trained(Generic[T_co]):
     classes: tuple[str, ...] = ()
 
     def build(self) -> nn.Module:
-        """A fresh network with these weights, in evaluation mode; nothing is shared between two calls."""
-        network: nn.Module = self.spec.build(len(self.classes)) if self.classes else self.spec.build()
+        """A fresh network with these weights, in evaluation mode; nothing is shared between two calls.
+
+        The file that it once started from (a parameter ``weights``) is not read, and need not be there.
+        """
+        token = _restored.set(True)
+        try:
+            network: nn.Module = self.spec.build(len(self.classes)) if self.classes else self.spec.build()
+        finally:
+            _restored.reset(token)
         network.load_state_dict(dict(self.state))
         return network.eval()
 

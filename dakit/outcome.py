@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ class Outcome:
         comparisons: every other row against the recipe's baseline; a text says why there is none.
         opened: how often the test labels were opened with this folder, in all runs so far,
         needed: and how often this table needs them.
+        made_with: what its results were made with, see :func:`dakit.record.gathered`.
     """
 
     summaries: Mapping[str, Summary]
@@ -40,6 +42,7 @@ class Outcome:
     comparisons: Mapping[str, Comparison | str] = field(default_factory=dict)
     opened: int = 0
     needed: int = 0
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
     def remarks(self, recipe: Recipe) -> list[str]:
         """What must be read with the table, a line each: intervals, verdicts, and how often the test was looked at."""
@@ -97,15 +100,28 @@ def write_results(recipe: Recipe, outcome: Outcome, pictures: Iterable[tuple[str
     from dakit.report.tables import to_markdown
 
     folder = outcome.folder
-    write_json(folder / "results.json", results_json(recipe, outcome))
+    images = dict(pictures)
+    confusions = {f"confusion-{row}.png": summary for row, summary in outcome.summaries.items()}
+    for old in _pictures_of(folder) - images.keys() - confusions.keys():
+        (folder / old).unlink(missing_ok=True)  # of rows that have left the table
+    write_json(folder / "results.json", {**results_json(recipe, outcome), "pictures": [*confusions, *images]})
     note = "\n".join(f"- {line}" for line in outcome.remarks(recipe))
     write_text(folder / "table.md", to_markdown(outcome.summaries, recipe.published, recipe.title, note) + "\n")
-    for row, summary in outcome.summaries.items():
-        confusion_png(summary, folder / f"confusion-{row}.png", row)
-    for name, picture in pictures:
-        if not (folder / name).exists():
-            with written(folder / name) as part:
-                part.write_bytes(picture.read_bytes())
+    for (name, summary), row in zip(confusions.items(), outcome.summaries, strict=True):
+        confusion_png(summary, folder / name, row)
+    for name, picture in images.items():
+        with written(folder / name) as part:
+            part.write_bytes(picture.read_bytes())
+
+
+def _pictures_of(folder: Path) -> set[str]:
+    """The pictures that an earlier table put here."""
+    confusions = {path.name for path in folder.glob("confusion-*.png")}  # before 0.3.0 they were not listed
+    try:
+        listed = json.loads((folder / "results.json").read_text(encoding="utf-8")).get("pictures", [])
+    except (OSError, ValueError):
+        return confusions
+    return confusions | {name for name in listed if Path(name).name == name and name.endswith(".png")}
 
 
 def results_json(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
@@ -122,6 +138,7 @@ def results_json(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
         "test_labels": {"opened": outcome.opened, "needed": outcome.needed},
         "notes": list(outcome.notes),
         "warnings": list(outcome.warnings),
+        "made_with": dict(outcome.made_with),
         "made": outcome.made,
         "reused": outcome.reused,
         "folder": str(outcome.folder),

@@ -6,7 +6,7 @@ import os
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,17 +21,26 @@ from dakit.interfaces import Context, ImageSet, Observer, Spec, StageRun
 from dakit.metrics import Round, summarise
 from dakit.observers import Observers, build
 from dakit.outcome import Outcome, source_only, transferring, write_results
-from dakit.plans import Plan, Recipe, StagePlan
-from dakit.record import record
+from dakit.plans import Plan, Recipe, RunReference, StagePlan
+from dakit.record import gathered, made_with, mixed, record
 from dakit.registry import stage_outputs
-from dakit.roles import Roles, data_paths, fingerprint_once
-from dakit.runs import INDEX
+from dakit.roles import Roles, content_key, data_paths
+from dakit.runs import INDEX, earlier_steps, open_run
 from dakit.store import Result, Store, digest
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stage of one row, seed and fold, with the key of its result."""
+    """One stage of one row, seed and fold, with the key of its result.
+
+    Attributes:
+        key: a digest of ``made_of``.
+        made_of: the stage, its parameters and seed, the data, and the keys of the results that it reads.
+        inputs: what it reads, when asked for,
+        contents: and the digest of what that holds; of a stage's output known only when that is made.
+        above: the steps whose outputs it reads.
+        repeat: of the split.
+    """
 
     row: str
     seed: int
@@ -40,6 +49,8 @@ class Step:
     key: str
     made_of: Mapping[str, Any]
     inputs: Mapping[str, Callable[[], Any]]
+    contents: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    above: tuple[Step, ...] = ()
     repeat: int = 0
 
 
@@ -56,13 +67,16 @@ def run(
 ) -> Outcome:
     """Run a recipe and write its table and pictures.
 
+    The table is that of the recipe as it is now. Rows, seeds and folds of earlier runs into the same folder stay in it
+    where all that they are made of is still the same; others leave it, and a warning says so.
+
     Args:
         recipe: from :func:`dakit.load_recipe`.
         rows: which rows of the table; None = the recipe's own choice.
         out: folder of results; None = ``runs/<recipe>`` or ``runs/<recipe>-<profile>``.
         until: stop after this stage.
         fold: only this one.
-        fresh: stages whose results are made anew.
+        fresh: stages whose results are made anew, and with them whatever reads what then is another.
         observers: told of progress, besides those that the recipe names
             (:class:`~dakit.interfaces.Observer`; one that raises is in the warnings).
         store: where the results of stages are, for several runs to share; None = ``store`` in ``out``.
@@ -80,16 +94,18 @@ def run(
     for name in fresh:
         if name not in {step.stage.name for step in steps}:
             raise DakitError(f"--fresh {name}: no such stage{did_you_mean(name, {s.stage.name for s in steps})}")
-    session.preflight([step for step in steps if step.stage.name in fresh or not session.has(step)])
+    session.preflight([step for step in steps if step.stage.name in fresh or not session.current(step)])
     _agree_on(steps)
-    forget = {(step.stage.name, step.key) for step in steps if step.stage.name in fresh}
     with session.store.writing():
+        earlier: list[Step] = []
         if processes.first():
-            for name, key in forget:
-                session.store.discard(name, key)
-            session.prepare(chosen, steps)
+            for step in steps:
+                if step.stage.name in fresh:
+                    session.discard(step)
+            earlier = session.earlier(steps)
+            session.prepare(steps, earlier)
         with told.of_run(recipe.name, len({step.key for step in steps})):
-            return _carry_out(session, chosen, steps)
+            return _carry_out(session, chosen, steps, earlier)
 
 
 def _agree_on(steps: Sequence[Step]) -> None:
@@ -102,29 +118,37 @@ def _agree_on(steps: Sequence[Step]) -> None:
         )
 
 
-def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) -> Outcome:
+def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step], earlier: Sequence[Step]) -> Outcome:
+    """Make what is not there, in order, then the table of that and of what earlier runs left."""
     recipe = session.recipe
-    done: dict[str, None] = {}
-    made = 0
     total = len({step.key for step in steps})
-    notes: list[str] = []
-    warnings = session.roles.warnings
-    rounds: dict[str, list[Round]] = {row: [] for row in chosen}
-    for step in steps:
-        first = step.key not in done  # a result that rows and folds share is made, and its notes are told, once
-        number = len(done) + 1
-        run = StageRun(step.stage.name, step.stage.spec.name, step.row, step.seed, step.fold, number, total)
-        if first and processes.agree(processes.first() and not session.has(step))[0]:
-            session.make(step, run)
+    numbers: dict[str, int] = {}
+    read_last = {above.key: n for n, step in enumerate(steps) for above in step.above}
+    made = 0
+    for n, step in enumerate(steps):
+        if step.key in numbers:  # shared by rows and folds
+            continue
+        numbers[step.key] = len(numbers) + 1
+        if processes.agree(processes.first() and not session.current(step))[0]:
+            session.make(step, _told(step, numbers[step.key], total))
             made += 1
-        done[step.key] = None
+        session.forget(key for key, last in read_last.items() if last <= n)
+    kept = session.still_current(earlier)
+    rows = [row for row in recipe.plans if row in {step.row for step in kept}.union(chosen)] if kept else list(chosen)
+    notes: list[str] = []
+    warnings = session.warnings()
+    rounds: dict[str, list[Round]] = {row: [] for row in rows}
+    records: dict[str, Mapping[str, Any]] = {}
+    for step in (*steps, *kept):
         result = session.result(step)
-        if first:
-            notes += [f"{run}: {note}" for note in result.marker["notes"]]
-            # dakit 0.1.0 kept no warnings
-            warnings += [f"{run}: {text}" for text in result.marker.get("warnings", ())]
+        if step.key not in records:
+            name = _told(step, 0, 0)
+            notes += [f"{name}: {note}" for note in result.marker["notes"]]
+            warnings += [f"{name}: {text}" for text in result.marker["warnings"]]
+            records[step.key] = result.marker["made_with"]
         if step.stage.spec.name == "evaluate" and step.stage.name == recipe.plan(step.row).stages[-1].name:
             rounds[step.row].append(Round(step.seed, step.fold, result.output("evaluation"), step.repeat))
+    warnings += [f"the results of this table were not all made alike: {text}" for text in mixed(records.values())]
     evaluated = {row: parts for row, parts in rounds.items() if parts}
     summaries = {row: summarise(parts) for row, parts in evaluated.items()}
     compared = compare_rows(evaluated, recipe.baseline, transferring(recipe)) if recipe.baseline else {}
@@ -134,20 +158,26 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
         summaries=summaries,
         rounds=rounds,
         made=made,
-        reused=len(done) - made,
+        reused=total - made,
         folder=session.folder,
         notes=tuple(notes),
         warnings=(*warnings, *session.told.failures),
         comparisons=compared,
-        opened=session.roles.openings(),
-        needed=len({step.key for step in steps if step.stage.spec.name == "evaluate"}),
+        opened=session.roles.openings(rows),
+        needed=len({step.key for step in (*steps, *kept) if step.stage.spec.name == "evaluate"}),
+        made_with=gathered(records.values()),
     )
     if not processes.first():
         return outcome
+    session.write_index([*steps, *kept], list(records.values()))
     if summaries:
-        write_results(recipe, outcome, session.pictures(steps))
-    problem = session.write_page(chosen)
+        write_results(recipe, outcome, session.pictures([*steps, *kept]))
+    problem = session.write_page(rows)
     return replace(outcome, warnings=(*outcome.warnings, problem)) if problem else outcome
+
+
+def _told(step: Step, number: int, total: int) -> StageRun:
+    return StageRun(step.stage.name, step.stage.spec.name, step.row, step.seed, step.fold, number, total)
 
 
 def plan(
@@ -165,8 +195,14 @@ def plan(
         if step.key in seen:
             continue
         name, key = step.stage.name, step.key
-        if session.store.has(name, key):
+        if session.current(step):
             state = "cached"
+        elif session.store.has(name, key):
+            remade = [name for name, above in step.stage.inputs.items() if session.unsettled(step, above.producer)]
+            state = (
+                f"cached, if {' and '.join(remade)} come out as before" if remade
+                else "will run: what it was made from is another now"
+            )  # fmt: skip
         elif (session.store.part(name, key) / "checkpoint.safetensors").is_file():
             state = "goes on from its checkpoint"
         else:
@@ -237,6 +273,9 @@ class _Session:
         self.store = Store(store or folder / "store", recipe.registry)
         self.roles = Roles(recipe, self.store.root, room)
         self._results: dict[str, Result] = {}
+        self._current: dict[str, bool] = {}
+        self._left_out: dict[str, str] = {}
+        self._runs: dict[str, tuple[Result, str]] = {}
 
     def steps(self, rows: Sequence[str], until: str | None, fold: int | None) -> list[Step]:
         """Every stage of every row, seed and fold in the order of running, with keys."""
@@ -262,36 +301,143 @@ class _Session:
     def _round(self, plan: Plan, seed: int, fold: int, repeat: int) -> list[Step]:
         keys: dict[str, str] = {}
         getters: dict[str, Callable[[], Any]] = {}
+        contents: dict[str, Callable[[], str]] = {}
+        makers: dict[str, Step] = {}
         for data in plan.data.values():
             for part, images in self.roles.parts(data, seed, fold).items():
                 name = f"{data.role}.{part}"
-                keys[name] = fingerprint_once(images)
-                getters[name] = partial(_same, images)
+                keys[name] = content_key(data, images)
+                getters[name], contents[name] = partial(_same, images), partial(_same, keys[name])
+        for reference in (reference for stage in plan.stages for reference in stage.inputs.values()):
+            if isinstance(reference, RunReference):
+                result, output = self._elsewhere(reference)
+                keys[str(reference)] = result.content(output)
+                getters[str(reference)] = partial(result.output, output)
+                contents[str(reference)] = partial(result.content, output)
         engine = self.recipe.engine
         steps = []
         for stage in plan.stages:
+            names = {name: str(reference) for name, reference in stage.inputs.items()}
             made_of = {
                 "stage": stage.name,
                 "do": stage.spec.name,
                 "version": stage.spec.version,
                 "params": stage.spec.identity()["params"],
+                **({"code": stage.spec.code} if stage.spec.code else {}),
                 "seed": seed,
                 "engine": {"precision": engine.precision, "accumulate": engine.accumulate},
-                "inputs": {name: keys[str(reference)] for name, reference in stage.inputs.items()},
+                "inputs": {name: keys[reference] for name, reference in names.items()},
             }
-            inputs = {name: getters[str(reference)] for name, reference in stage.inputs.items()}
-            step = Step(plan.row, seed, fold, stage, digest(made_of), made_of, inputs, repeat)
+            producers = dict.fromkeys(reference.producer for reference in stage.inputs.values())
+            step = Step(
+                row=plan.row,
+                seed=seed,
+                fold=fold,
+                stage=stage,
+                key=digest(made_of),
+                made_of=made_of,
+                inputs={name: getters[reference] for name, reference in names.items()},
+                contents={name: contents[reference] for name, reference in names.items()},
+                above=tuple(makers[producer] for producer in producers if producer in makers),
+                repeat=repeat,
+            )
             steps.append(step)
-            keys[stage.name] = step.key
-            getters[stage.name] = partial(self._whole, step)
-            for output in stage_outputs(stage.spec.factory):
-                keys[f"{stage.name}.{output}"] = f"{step.key}.{output}"
-                getters[f"{stage.name}.{output}"] = partial(self.output, step, output)
+            makers[stage.name] = step
+            for output in ("", *stage_outputs(stage.spec.factory)):
+                name = f"{stage.name}.{output}" if output else stage.name
+                keys[name] = f"{step.key}.{output}" if output else step.key
+                getters[name] = partial(self.output, step, output) if output else partial(self._whole, step)
+                contents[name] = partial(self._content, step, output)
         return steps
 
-    def has(self, step: Step) -> bool:
-        """Whether a step's result is there."""
-        return self.store.has(step.stage.name, step.key)
+    def _elsewhere(self, reference: RunReference) -> tuple[Result, str]:
+        """The result of another run that holds a network, and which output.
+
+        Raises:
+            DakitError: there is none.
+        """
+        if str(reference) not in self._runs:
+            run = open_run(reference.run.path, registry=self.recipe.registry)
+            found = run.trained(reference.row, reference.seed, reference.fold, translator=reference.translator)
+            self._runs[str(reference)] = found
+        return self._runs[str(reference)]
+
+    def current(self, step: Step) -> bool:
+        """Whether a step's result is there, and made from what its inputs hold now."""
+        if step.key not in self._current:
+            self._current[step.key] = (
+                self.store.has(step.stage.name, step.key)
+                and all(self.current(above) for above in step.above)
+                and self.result(step).marker.get("inputs") == self.contents(step)
+            )
+        return self._current[step.key]
+
+    def unsettled(self, step: Step, producer: str) -> bool:
+        """Whether a step reads the output of a stage that must be made first."""
+        return any(above.stage.name == producer and not self.current(above) for above in step.above)
+
+    def contents(self, step: Step) -> dict[str, str]:
+        """The content digests of a step's inputs, all of which are there."""
+        return {name: get() for name, get in step.contents.items()}
+
+    def _content(self, step: Step, output: str) -> str:
+        return self.result(step).content(output)
+
+    def discard(self, step: Step) -> None:
+        """Forget a step's result, to make it anew."""
+        self.store.discard(step.stage.name, step.key)
+        self._changed(step)
+
+    def _changed(self, step: Step) -> None:
+        self._results.pop(step.key, None)
+        self._current.clear()
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Let go of what was read of these results: nothing that is still to be made reads them."""
+        for key in keys:
+            if key in self._results:
+                self._results[key].forget()
+
+    def earlier(self, steps: Sequence[Step]) -> list[Step]:
+        """The steps of earlier runs in this folder that are not among ``steps``, as the recipe has them now."""
+        found: list[Step] = []
+        before = earlier_steps(self.folder)
+        asked = {(step.row, step.seed, step.fold, step.stage.name) for step in steps}
+        for row, wanted in before.items():
+            if row not in self.recipe.plans:
+                self._left_out[row] = "this recipe has no such row"
+                continue
+            if all((row, *one) in asked for one in wanted):
+                continue
+            try:
+                every = self.steps([row], None, None)
+            except DakitError as error:
+                self._left_out[row] = str(error)
+                continue
+            now = [step for step in every if (step.seed, step.fold, step.stage.name) in wanted]
+            found += [step for step in now if (row, step.seed, step.fold, step.stage.name) not in asked]
+        return found
+
+    def still_current(self, steps: Sequence[Step]) -> list[Step]:
+        """Those of earlier runs that belong to the same table: whole rounds, of which everything is current."""
+        rounds: dict[tuple[str, int, int], list[Step]] = {}
+        for step in steps:
+            rounds.setdefault((step.row, step.seed, step.fold), []).append(step)
+        kept: list[Step] = []
+        for (row, _, _), parts in rounds.items():
+            if all(self.current(step) for step in parts):
+                kept += parts
+            else:
+                self._left_out[row] = "its recipe, data or code is another now, or a result of it was made anew"
+        return kept
+
+    def warnings(self) -> list[str]:
+        """What the user must know of the data, and of rows that left the table."""
+        left = [
+            f"{row}: what an earlier run made of it is not in this table any more: {why}"
+            for row, why in self._left_out.items()
+        ]
+        return [*self.roles.warnings, *left]
 
     def preflight(self, steps: Iterable[Step]) -> None:
         """Ask the stages that are to run what does not fit the data, and show every network one image.
@@ -332,12 +478,31 @@ class _Session:
             raise DakitError("\n".join(problems))
         accelerator(self.recipe.engine)
 
-    def prepare(self, rows: Sequence[str], steps: Sequence[Step]) -> None:
-        """Say what is about to be run, and where each result will be."""
+    def prepare(self, steps: Sequence[Step], earlier: Sequence[Step]) -> None:
+        """Say what is about to be run, and where each result will be; what earlier runs made stays listed."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "run.json", record(self.recipe, rows))
+        records = [self.result(step).marker["made_with"] for step in steps if self.current(step)]
+        records += [self.made_with(step) for step in steps if not self.current(step)]
+        self.write_index([*steps, *earlier], records)
+
+    def write_index(self, steps: Sequence[Step], records: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``run.json`` and ``index.json``: which result belongs where, and what they were made with."""
+        rows = [row for row in self.recipe.plans if row in {step.row for step in steps}]
+        write_json(self.folder / "run.json", record(self.recipe, rows, records))
         index = {"rows": {row: self._row(row) for row in rows}, "steps": [self._entry(step) for step in steps]}
         write_json(self.folder / INDEX, index)
+
+    def made_with(self, step: Step) -> dict[str, Any]:
+        """What a step's result is made with when it is made now."""
+        registry, data = self.recipe.registry, self.recipe.plan(step.row).data
+        roles = {reference.producer for reference in step.stage.inputs.values()} & data.keys()
+        specs = [step.stage.spec, *(data[role].spec for role in roles)]
+        for spec in specs:
+            specs += [value for value in spec.params.values() if isinstance(value, Spec)]
+        used = {registry.find(spec.kind, spec.name).distribution for spec in specs} - {"dakit"}
+        return made_with(
+            self.recipe.engine, [p for p in registry.plugins.found if p.distribution in used and p.state == "active"]
+        )
 
     def _row(self, row: str) -> dict[str, Any]:
         """What :class:`~dakit.runs.RunRow` tells of a row."""
@@ -389,21 +554,24 @@ class _Session:
             seed_everything(seed)
             given = {name: get() for name, get in step.inputs.items()}
             outputs = step.stage.spec.build().run(ctx, **given)
-            return outputs, {"notes": ctx.notes, "warnings": ctx.warnings, "facts": ctx.facts}
+            about = {"notes": ctx.notes, "warnings": ctx.warnings, "facts": ctx.facts}
+            return outputs, {**about, "made_with": self.made_with(step)}
 
         together = getattr(step.stage.spec.build(), "together", False)
-        (works,) = processes.agree(processes.first() and not self.store.marked(*place_of))
+        contents = self.contents(step)
+        (works,) = processes.agree(processes.first() and not self.store.marked(*place_of, contents))
         try:
             with self.told.of_stage(run):
                 if processes.first():
                     with nullcontext() if together else processes.alone():
-                        self.store.make(*place_of, step.made_of, step.inputs, work)
+                        self.store.make(*place_of, step.made_of, step.inputs, work, contents)
                 elif works and together:
                     with TemporaryDirectory() as own:
                         work(Path(own))
                 processes.wait()
         except DakitError as error:
             raise DakitError(f"{run}: {error}") from error
+        self._changed(step)
 
     def write_page(self, rows: Sequence[str]) -> str | None:
         """Write ``report.html``; whatever goes wrong with it is told, and nothing else is touched."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from dakit.data.splits import Split
 from dakit.errors import DakitError, did_you_mean
-from dakit.interfaces import Engine, ImageSet, Observer, Spec
+from dakit.interfaces import Engine, Folder, ImageSet, Observer, Spec
 from dakit.registry import Registry
 
 
@@ -21,6 +21,31 @@ class Reference:
 
     def __str__(self) -> str:
         return f"{self.producer}.{self.output}" if self.output else self.producer
+
+
+@dataclass(frozen=True)
+class RunReference:
+    """What a stage's input names when it takes a network from another run: ``{run: DIR, row: NAME}``.
+
+    Attributes:
+        run: the folder of that run.
+        row: of its table; the network is the one that this row's evaluation tests, or, where a translator is needed,
+            the last that it trains.
+        seed: of its round,
+        fold: and its fold.
+        translator: whether a translator is needed.
+    """
+
+    run: Folder
+    row: str
+    seed: int
+    fold: int
+    translator: bool
+    producer: str = ""
+    output: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.row} of {self.run} (seed {self.seed}, fold {self.fold})"
 
 
 @dataclass(frozen=True)
@@ -42,7 +67,7 @@ class StagePlan:
 
     name: str
     spec: Spec[Any]
-    inputs: Mapping[str, Reference]
+    inputs: Mapping[str, Reference | RunReference]
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,18 @@ fails. A file that the user named must be good.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pluggy
 
@@ -34,6 +39,8 @@ class Plugin:
         hooks: which questions it answers.
         state: "active", "disabled", or "failed: why".
         unasked: optional hooks that this dakit does not know.
+        code: a digest of its source where that may change under the same version: of a file, and of a distribution
+            that is installed to be edited (``pip install -e``); "" for any other.
     """
 
     name: str
@@ -42,6 +49,7 @@ class Plugin:
     hooks: tuple[str, ...]
     state: str
     unasked: tuple[str, ...] = ()
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,9 @@ class Plugins:
     found: tuple[Plugin, ...] = field(default=())
     unknown: tuple[str, ...] = ()
 
-    def distribution(self, plugin_name: str | None) -> str:
-        """Which distribution a registered plugin came from."""
-        return next(plugin.distribution for plugin in self.found if plugin.name == plugin_name)
+    def plugin(self, name: str | None) -> Plugin:
+        """The one that is registered under a name."""
+        return next(plugin for plugin in self.found if plugin.name == name)
 
     def failures(self) -> list[str]:
         """One line for each plugin that cannot be used."""
@@ -111,15 +119,18 @@ def find_plugins(files: Iterable[Path] = ()) -> Plugins:
                 state = f"failed: {error}"
             except Exception as error:  # whatever a stranger's import raises is theirs, and is told
                 state = f"failed: {type(error).__name__}: {error}"
-        found[name] = Plugin(name, distribution, version, hooks, state, unasked)
+        code = _code_of(entry) if state == "active" else ""
+        found[name] = Plugin(name, distribution, version, hooks, state, unasked, code)
     for file in dict.fromkeys(Path(file) for file in files):
-        module = _import_file(file)
+        module, source = _import_file(file)
         name = file.stem if file.stem not in found else str(file)
         try:
             hooks, unasked = _register(manager, module, name)
         except DakitError as error:
             raise DakitError(f"--plugin {file}: {error}") from error
-        found[name] = Plugin(name, str(file), "", hooks, "active", unasked)
+        found[name] = Plugin(
+            name, str(file), "", hooks, "active", unasked, _digest([source, *map(_source, _beside(module, file))])
+        )
     known = {known for plugin in found.values() for known in (plugin.distribution, plugin.name.split("/")[-1])}
     return Plugins(manager, tuple(found.values()), tuple(sorted(disabled - known)))
 
@@ -151,16 +162,92 @@ def _register(manager: pluggy.PluginManager, module: object, name: str) -> tuple
     return tuple(hook for hook in _HOOKS if hook in marked), unknown
 
 
-def _import_file(file: Path) -> object:
+_imported: dict[Path, bytes] = {}
+"""What source files held when their modules were first seen here."""
+
+
+def _source(file: Path) -> bytes:
+    """The source of a module that stays imported.
+
+    Raises:
+        DakitError: it was edited since: what runs is no longer what the file says.
+    """
+    source = file.read_bytes()
+    if _imported.setdefault(file, source) != source:
+        raise DakitError(f"{file}: was edited after it was imported; start Python anew")
+    return source
+
+
+def _digest(sources: Iterable[bytes]) -> str:
+    """SHA-256 of source files, whatever they are called."""
+    contents = sorted(hashlib.sha256(source).hexdigest() for source in sources)
+    return hashlib.sha256("\n".join(contents).encode()).hexdigest()
+
+
+def editable(distribution: Distribution) -> bool:
+    """Whether a distribution is installed to be edited (PEP 610), so that its version says little of its code."""
+    about = json.loads(distribution.read_text("direct_url.json") or "{}")
+    return bool(about.get("dir_info", {}).get("editable"))
+
+
+def _code_of(entry: EntryPoint) -> str:
+    """The digest of an editable plugin's package; dakit's own components have versions that are raised instead."""
+    if entry.dist is None or entry.dist.name == "dakit" or not editable(entry.dist):
+        return ""
+    file = sys.modules[entry.module.partition(".")[0]].__file__
+    if file is None:  # a namespace package
+        file = sys.modules[entry.module].__file__
+    path = Path(str(file))
+    return _digest(map(_source, path.parent.rglob("*.py") if path.name == "__init__.py" else [path]))
+
+
+def _beside(module: object, file: Path) -> list[Path]:
+    """What lies beside a plugin's file and is imported by it, directly or through another such file."""
+    folder = file.resolve().parent
+    found: dict[Path, None] = {}
+    waiting = [module]
+    while waiting:
+        for value in list(vars(waiting.pop()).values()):
+            name = getattr(value, "__name__" if isinstance(value, ModuleType) else "__module__", None)
+            if not isinstance(name, str) or name.partition(".")[0] in ("dakit", "dakit_builtins"):
+                continue
+            other = sys.modules.get(name)
+            place = getattr(other, "__file__", None)
+            if other is None or place is None:
+                continue
+            path = Path(place).resolve()
+            near = folder in path.parents and "site-packages" not in path.parts
+            if near and path.suffix == ".py" and path != file.resolve() and path not in found:
+                found[path] = None
+                waiting.append(other)
+    return list(found)
+
+
+class _Uncompiled(SourceFileLoader):
+    """Reads the source alone: a compiled file is told from it by its size and second of change only."""
+
+    source = b""
+
+    def path_stats(self, path: str) -> Any:
+        raise OSError
+
+    def get_data(self, path: str) -> bytes:
+        self.source = super().get_data(path)
+        return self.source
+
+
+def _import_file(file: Path) -> tuple[ModuleType, bytes]:
+    """The module of a file, made anew, and the source that it was made from."""
     if not file.is_file():
         raise DakitError(f"--plugin {file}: there is no such file")
-    spec = importlib.util.spec_from_file_location(f"dakit plugin {file.resolve()}", file)
-    if spec is None or spec.loader is None:
+    if file.suffix != ".py":
         raise DakitError(f"--plugin {file}: not a Python file (expected a name ending in .py)")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where the annotations of its classes are looked up
+    name = f"dakit plugin {file.resolve()}"
+    loader = _Uncompiled(name, str(file))
+    module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=str(file)))
+    sys.modules[name] = module  # where the annotations of its classes are looked up
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:
         raise DakitError(f"--plugin {file}: {type(error).__name__} at import: {error}") from error
-    return module
+    return module, loader.source

@@ -12,8 +12,8 @@ from typing import Any
 from dakit.data.splits import Split
 from dakit.errors import DakitError, RecipeError, did_you_mean
 from dakit.files import shipped_recipes
-from dakit.interfaces import Engine, ImageSet, Observer, Spec, TestSet
-from dakit.plans import DataPlan, Plan, Recipe, Reference, StagePlan
+from dakit.interfaces import Classifier, Engine, Folder, ImageSet, Observer, Spec, TestSet, Trained, Translator
+from dakit.plans import DataPlan, Plan, Recipe, Reference, RunReference, StagePlan
 from dakit.plugins import find_plugins
 from dakit.registry import (
     KINDS,
@@ -93,6 +93,10 @@ def load_recipe(
         raise DakitError(f"{path}: cannot be read: {error.strerror}") from error
     data, where = read_yaml(text, str(path))
     return _Checker(data, where, path, registry or Registry(find_plugins(plugins))).check(profile, overrides, observe)
+
+
+def network_of_run(*, run: Folder, row: str, seed: int = 0, fold: int = 0) -> None:
+    """The parameters of ``{run: DIR, row: NAME}``, see :class:`~dakit.plans.RunReference`."""
 
 
 class _Checker:
@@ -403,7 +407,7 @@ class _Checker:
             return None
         hints.pop("return", None)
         params: dict[str, Any] = {}
-        references: dict[str, Reference] = {}
+        references: dict[str, Reference | RunReference] = {}
         for parameter, value in given.items():
             if parameter == "do":
                 continue
@@ -464,7 +468,9 @@ class _Checker:
         key: Key,
         data: Mapping[str, DataPlan],
         above: Mapping[str, StagePlan],
-    ) -> Reference | None:
+    ) -> Reference | RunReference | None:
+        if isinstance(value, dict):
+            return self.run_reference(value, wanted, key)
         if not isinstance(value, str):
             self.problem(key, f"must name what stands above, such as source.train, not {value!r}")
             return None
@@ -506,3 +512,22 @@ class _Checker:
             self.problem(key, f"{value} is {shown(produced)}, but {shown(union_members(wanted))} is needed")
             return None
         return Reference(producer, output)
+
+    def run_reference(self, value: dict[str, Any], wanted: Any, key: Key) -> RunReference | None:
+        """A network of another run, where an input takes a trained one."""
+        networks = {Trained[Classifier]: False, Trained[Translator]: True}
+        kinds = {networks[member] for member in union_members(wanted) if member in networks}
+        if len(kinds) != 1:
+            self.problem(
+                key, f"{{run: DIR, row: NAME}} is a trained network, but {shown(union_members(wanted))} is needed"
+            )
+            return None
+        given = self.checked(network_of_run, 0, "a network of another run", value, key)
+        if not given:
+            return None
+        folder: Folder = given["run"]
+        if not (folder.path / "index.json").is_file():
+            near = {str(path.parent) for path in folder.path.parent.glob("*/index.json")}
+            self.problem((*key, "run"), f"{folder} is not the folder of a run{did_you_mean(str(folder), near)}")
+            return None
+        return RunReference(folder, given["row"], given["seed"], given["fold"], kinds.pop())

@@ -49,12 +49,13 @@ KINDS: Mapping[str, Kind] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered factory and where it comes from."""
+    """One registered factory and where it comes from; ``code`` as in :class:`~dakit.interfaces.Spec`."""
 
     kind: str
     name: str
     distribution: str
     factory: Callable[..., Any]
+    code: str = ""
 
 
 class Registry:
@@ -84,17 +85,19 @@ class Registry:
         if kind not in self._entries:
             found = []
             for impl in getattr(self.plugins.manager.hook, KINDS[kind].hook).get_hookimpls():
-                distribution = self.plugins.distribution(impl.plugin_name)
+                plugin = self.plugins.plugin(impl.plugin_name)
                 try:
                     offers = dict(impl.function())
                     wrong = [name for name, factory in offers.items() if not _offered(name, factory)]
                     if wrong:
                         raise TypeError(f"expected {{name: class or function}} without / in a name, not {wrong[0]!r}")
                 except Exception as error:  # whatever a stranger's hook raises is theirs, and is told
-                    where = f"{distribution}/{impl.plugin_name}: {KINDS[kind].hook}"
+                    where = f"{plugin.distribution}/{plugin.name}: {KINDS[kind].hook}"
                     self._failures.append(f"{where} fails: {type(error).__name__}: {error}")
                     continue
-                found += [Entry(kind, name, distribution, factory) for name, factory in offers.items()]
+                found += [
+                    Entry(kind, name, plugin.distribution, factory, plugin.code) for name, factory in offers.items()
+                ]
             self._entries[kind] = sorted(found, key=lambda entry: (entry.name, entry.distribution))
         return self._entries[kind]
 
@@ -127,7 +130,7 @@ class Registry:
         version = getattr(entry.factory, "version", 1)
         if not isinstance(version, int):
             raise DakitError(f'{kind} "{entry.name}": its version is {version!r}; a whole number was expected')
-        return Spec(kind, name, values, entry.factory, version)
+        return Spec(kind, name, values, entry.factory, version, entry.code)
 
 
 def _offered(name: Any, factory: Any) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,14 @@ from dakit.files import write_json
 from dakit.interfaces import File, Folder, ImageSet
 from dakit.plans import DataPlan, Recipe
 from dakit.recipe import load_recipe
+from dakit.store import digest
 
 OPENINGS = "test_labels.json"
-"""Counts how often test labels were opened; stays when results are made anew."""
+"""Counts how often the labels of each test set were opened; stays when results are made anew."""
+
+
+_ANY = "any"
+"""Before 0.3.0 openings were counted without saying of which set."""
 
 
 class Roles:
@@ -122,17 +129,28 @@ class Roles:
                 raise DakitError(f"data.{data.role}.split: {error}") from error
             self._sets[key] = {  # type: ignore[assignment]
                 "train": Subset(Withheld(images, sides["train"]), sides["train"]),
-                "test": Sealed(Subset(images, sides["test"]), self._count_opening),
+                "test": Sealed(Subset(images, sides["test"]), partial(self._count_opening, data)),
             }
         return self._sets[key]  # type: ignore[return-value]
 
-    def _count_opening(self) -> None:
-        write_json(self.folder.parent / OPENINGS, {"opened": self.openings() + 1})
+    def _count_opening(self, data: DataPlan) -> None:
+        counts = self._opened()
+        key = fingerprint_once(self.set(data))
+        counts[key] = counts.get(key, 0) + 1
+        write_json(self.folder.parent / OPENINGS, {"opened": sum(counts.values()), "by_set": counts})
 
-    def openings(self) -> int:
-        """How often the test labels were opened with this folder of results, in all runs so far."""
+    def openings(self, rows: Iterable[str]) -> int:
+        """How often the labels of the sets that these rows are tested on were opened with this folder of results, in
+        all runs so far.
+        """
+        counts = self._opened()
+        tested = {fingerprint_once(self.set(data)) for row in rows if (data := self.recipe.plan(row).tested)}
+        return sum(counts.get(key, 0) for key in (_ANY, *tested))
+
+    def _opened(self) -> dict[str, int]:
         path = self.folder.parent / OPENINGS
-        return int(json.loads(path.read_text(encoding="utf-8"))["opened"]) if path.is_file() else 0
+        about = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return dict(about.get("by_set", {_ANY: about["opened"]} if about else {}))
 
 
 def data_paths(data: DataPlan) -> list[Path]:
@@ -146,6 +164,20 @@ def fingerprint_once(images: Any) -> str:
     if not hasattr(images, "_fingerprint"):
         images._fingerprint = fingerprint(images)
     return str(images._fingerprint)
+
+
+def content_key(data: DataPlan, images: Any) -> str:
+    """What results that read ``images``, a part of a role, depend on.
+
+    That is what the set holds, and what makes its images: the dataset's name, version, code and parameters. Of
+    parameters that name a folder only the content counts, wherever it lies.
+    """
+    params = {name: value for name, value in data.spec.params.items() if not _folders(value)}
+    return digest([replace(data.spec, params=params).identity(), fingerprint_once(images)])
+
+
+def _folders(value: Any) -> bool:
+    return isinstance(value, Folder) or (isinstance(value, list) and any(isinstance(one, Folder) for one in value))
 
 
 def data_key(data: DataPlan) -> str:

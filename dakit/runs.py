@@ -17,7 +17,7 @@ from dakit.interfaces import Engine
 from dakit.metrics import Round
 from dakit.plugins import find_plugins
 from dakit.registry import Registry
-from dakit.store import MARKER, Result
+from dakit.store import MARKER, Result, read_marker
 
 INDEX = "index.json"
 """Written by :func:`dakit.run` when it starts: which result belongs to which row, seed, fold and stage."""
@@ -246,6 +246,27 @@ class Run:
         maker = above[stage or makers[-1]]
         return self._model(above, f"{maker.stage}.{output}", maker.inputs.get(origin, ""))
 
+    def trained(self, row: str, seed: int, fold: int, *, translator: bool = False) -> tuple[Result, str]:
+        """Where the network lies that :meth:`classifier` or :meth:`translator` gives: a result, and which output.
+
+        Raises:
+            DakitError: as they do.
+        """
+        if translator:
+            origin, output = self.translator(row, seed, fold).origin, "translator"
+        else:
+            self.classifier(row, seed, fold)
+            above = self.steps_of(row, seed, fold)
+            producer, _, output = above[self.row(row).final].inputs["model"].partition(".")
+            origin = above[producer]
+        return self.result(origin), output
+
+    @property
+    def made_with(self) -> list[dict[str, Any]]:
+        """For each result that is there what it was made with, see :func:`dakit.record.made_with`."""
+        folders = dict.fromkeys(step.folder for step in self.steps if step.done)
+        return [read_marker(folder).get("made_with", {}) for folder in folders]
+
     def _model(self, above: Mapping[str, RunStep], reference: str, images: str) -> Model:
         """The network ``reference``, and how images of the role that ``images`` names are read."""
         origin = above[reference.partition(".")[0]]
@@ -277,20 +298,34 @@ class Run:
     def _plugin_missing(self, error: DakitError) -> NoReturn:
         here = {plugin.distribution for plugin in self.registry.plugins.found if plugin.state == "active"}
         missing = [p for p in self.about["plugins"] if p["distribution"] not in here]
+        files = {p["distribution"] for p in missing if p["version"].startswith("sha256 ")}
         names = [
-            f"{p['distribution']} {p['version']}" if p["version"] else f"--plugin {p['distribution']}" for p in missing
+            f"--plugin {p['distribution']}" if p["distribution"] in files else f"{p['distribution']} {p['version']}"
+            for p in missing
         ]
         made = f"\nThe run was made with: {', '.join(names)}" if names else ""
         raise DakitError(f"{self.folder}: {error}{made}") from error
 
 
-def open_run(folder: str | Path, *, plugins: Iterable[Path] = ()) -> Run:
+def earlier_steps(folder: Path) -> dict[str, set[tuple[int, int, str]]]:
+    """By row the (seed, fold, stage) of all steps that ``index.json`` lists; nothing where it cannot be read."""
+    found: dict[str, set[tuple[int, int, str]]] = {}
+    try:
+        for step in _read(folder / INDEX)["steps"]:
+            found.setdefault(step["row"], set()).add((step["seed"], step["fold"], step["stage"]))
+    except (DakitError, KeyError, TypeError):
+        return {}
+    return found
+
+
+def open_run(folder: str | Path, *, plugins: Iterable[Path] = (), registry: Registry | None = None) -> Run:
     """Read a run's folder; neither the data nor the recipe's file need be there.
 
     Args:
         folder: such as ``runs/cycleat_sfew-demo``.
         plugins: Python files with further plugins. Those that the run was made with are not imported
             unless they are named here: a folder of results must not run code.
+        registry: to look names up in, instead of finding the plugins anew.
 
     Raises:
         DakitError: it is not the folder of a run, or was altered.
@@ -322,7 +357,7 @@ def open_run(folder: str | Path, *, plugins: Iterable[Path] = ()) -> Run:
         engine = Engine(**about["engine"])
     except (KeyError, TypeError, AttributeError) as error:
         raise DakitError(f"{folder}: run.json or {INDEX} is not what this dakit writes ({error}); run again") from error
-    return Run(folder, about, rows, steps, engine, Registry(find_plugins(plugins)))
+    return Run(folder, about, rows, steps, engine, registry or Registry(find_plugins(plugins)))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dakit import processes
-from dakit.data.sets import Subset, TensorImages
+from dakit.data.sets import Relabelled, Subset, TensorImages, Unlabelled
 from dakit.errors import DakitError
 from dakit.files import to_disk, write_json
 from dakit.interfaces import ImageSet, Trained
@@ -63,12 +63,25 @@ class Result:
 
     @cached_property
     def marker(self) -> dict[str, Any]:
-        """What was recorded at its end: files with checksums, outputs, notes, warnings, facts, time, memory.
+        """What was recorded at its end: files with checksums, outputs, the content of its inputs, what it was made
+        with, notes, warnings, facts, time, memory.
 
         Raises:
             DakitError: it is damaged.
         """
         return read_marker(self.folder)
+
+    def content(self, name: str = "") -> str:
+        """A digest of what one output holds, or of all outputs: equal for equal ones, whenever they were made."""
+        if not name:
+            return digest({output: self.content(output) for output in self.marker["outputs"]})
+        about = self.marker["outputs"][name]
+        files = {file: checksum for file, checksum in self.marker["files"].items() if file.split(".")[0] == name}
+        return digest([about, files, self.marker.get("inputs", {}) if about["type"] == "view" else None])
+
+    def forget(self) -> None:
+        """Let go of the outputs that were read; they can be read again."""
+        self._outputs.clear()
 
     def output(self, name: str) -> Any:
         """One output.
@@ -113,16 +126,23 @@ class Store:
         """Whether it is complete."""
         return (self.folder(stage, key) / MARKER).is_file()
 
-    def marked(self, stage: str, key: str) -> bool:
-        """Whether all of it is there, but it was stopped between its marker and its place."""
-        return (self.part(stage, key) / MARKER).is_file()
+    def marked(self, stage: str, key: str, contents: Mapping[str, str] | None = None) -> bool:
+        """Whether all of it is there, made from inputs of these contents, but it was stopped between its marker and
+        its place.
+        """
+        part = self.part(stage, key)
+        return (part / MARKER).is_file() and _plain(part / MARKER).get("inputs") == dict(contents or {})
 
     def discard(self, stage: str, key: str) -> None:
         """Forget a result, complete or under way."""
         for folder in (self.folder(stage, key), self.part(stage, key)):
             if folder.exists():
-                (folder / MARKER).unlink(missing_ok=True)  # first, so that half of a result never counts as one
-                shutil.rmtree(folder)
+                self._discard(folder)
+
+    @staticmethod
+    def _discard(folder: Path) -> None:
+        (folder / MARKER).unlink(missing_ok=True)  # first, so that half of a result never counts as one
+        shutil.rmtree(folder)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -178,18 +198,23 @@ class Store:
         recipe: Mapping[str, Any],
         inputs: Mapping[str, Callable[[], Any]],
         work: Callable[[Path], tuple[Any, dict[str, Any]]],
+        contents: Mapping[str, str] | None = None,
     ) -> Result:
         """Run ``work`` in the stage's own folder and complete its result.
 
         ``recipe`` is what the key was made of and is kept beside the result; ``work`` is given the folder and
-        returns (outputs, what else the marker keeps, such as notes and facts).
+        returns (outputs, what else the marker keeps, such as notes and facts). ``contents`` are the content digests
+        of the inputs: what was begun with others is begun anew.
         """
         part, folder = self.part(stage, key), self.folder(stage, key)
+        begun = {**recipe, "contents": dict(contents or {})}
+        if part.exists() and _plain(part / "key.json").get("contents", {}) != begun["contents"]:
+            self._discard(part)
         part.mkdir(parents=True, exist_ok=True)
-        if not self.marked(stage, key):
+        if not self.marked(stage, key, contents):
             for leftover in part.glob(".*.part"):
                 leftover.unlink()  # of a write that was cut off
-            write_json(part / "key.json", dict(recipe))
+            write_json(part / "key.json", begun)
             started = time.monotonic()
             _forget_peaks()
             outputs, about = work(part)
@@ -200,13 +225,14 @@ class Store:
                     to_disk(path)
                     files[str(path.relative_to(part))] = checksum_of(path)
             seconds = round(time.monotonic() - started, 3)
-            marker = {"outputs": kinds, "files": files, **about, "key": key, "seconds": seconds, **_peaks()}
+            made_from = {"key": key, "inputs": begun["contents"]}
+            marker = {"outputs": kinds, "files": files, **about, **made_from, "seconds": seconds, **_peaks()}
             plain = json.loads(json.dumps(marker))  # as it will be read
             write_json(part / MARKER, {**plain, "checksum": digest(plain)})
         for leftover in part.glob(f"{CHECKPOINT}*"):  # only now: until the marker was there, they were needed
             leftover.unlink()
         if folder.exists():
-            shutil.rmtree(folder)  # what lost its marker
+            self._discard(folder)  # what lost its marker, or was made from other inputs
         os.replace(part, folder)
         to_disk(self.root)
         return self.open(stage, key, inputs)
@@ -221,14 +247,22 @@ class Store:
         for folder in sorted(self.root.glob(f"{stage}-*")):
             if folder.name[len(stage) + 1 :].count("-") or not (folder / MARKER).is_file():
                 continue
-            try:
-                old = json.loads((folder / "key.json").read_text(encoding="utf-8"))
-            except ValueError:
+            old = _plain(folder / "key.json")
+            if not old:
                 continue  # damaged: it explains nothing
+            old.pop("contents", None)
             changes = _differences(old, json.loads(json.dumps(recipe)))
             if best is None or len(changes) < len(best):
                 best = changes
         return best or []
+
+
+def _plain(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing where it is not there or damaged."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def read_marker(folder: Path) -> dict[str, Any]:
@@ -314,32 +348,78 @@ def _save(folder: Path, name: str, value: Any, inputs: Mapping[str, Callable[[],
     if isinstance(value, Evaluation):
         value.save(folder, name)
         return {"type": "evaluation"}
-    if isinstance(value, Subset):
-        origin = next((key for key, get in inputs.items() if _same(get, value.base)), None)
-        if origin is not None:
-            np.save(folder / f"{name}.npy", np.asarray(value.indices, dtype=np.int64))
-            return {"type": "subset", "of": origin}
     if isinstance(value, ImageSet):
-        images = value if isinstance(value, TensorImages) else _collect(value)
-        if not (isinstance(images.images, np.memmap) and Path(str(images.images.filename)).parent == folder):
-            np.save(folder / f"{name}.npy", np.asarray(images.images))
+        arrays: dict[str, np.ndarray] = {}
+        pixels = value.images if isinstance(value, TensorImages) else None
+        there = isinstance(pixels, np.memmap) and Path(str(pixels.filename)).parent == folder
+        view = _view(value, inputs, arrays) or (None if there else _relabelled(value, inputs, arrays))
+        if view is not None:
+            np.savez_compressed(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
+            return {"type": "view", "view": view}
+        if pixels is None:
+            _collect(value, folder / f"{name}.npy")
+        elif not there:
+            np.save(folder / f"{name}.npy", np.asarray(pixels))
         about = {
-            "labels": list(images.labels),
-            "groups": list(images.groups),
-            "classes": list(images.classes),
+            "labels": [int(label) for label in value.labels],
+            "groups": list(value.groups),
+            "classes": list(value.classes),
         }
         write_json(folder / f"{name}.json", about)
         return {"type": "images"}
     raise TypeError(f"a stage may not return {type(value).__name__} as {name}")
 
 
-def _same(get: Callable[[], Any], images: ImageSet) -> bool:
-    return get() is images
+def _view(
+    images: ImageSet, inputs: Mapping[str, Callable[[], Any]], arrays: dict[str, np.ndarray]
+) -> dict[str, Any] | None:
+    """How a set is seen through views of an input, outermost first; numbers go to ``arrays``. None = it is not."""
+    origin = next((name for name, get in inputs.items() if get() is images), None)
+    if origin is not None:
+        return {"of": origin}
+    if not isinstance(images, (Subset, Relabelled, Unlabelled)):
+        return None
+    kind = type(images).__name__
+    base = _view(images.base, inputs, arrays)
+    if base is None or isinstance(images, Unlabelled):
+        return base and {"view": kind, "base": base}
+    key = str(len(arrays))
+    arrays[key] = np.asarray(images.indices if isinstance(images, Subset) else images.labels, dtype=np.int64)
+    return {"view": kind, "base": base, "numbers": key, "classes": list(images.classes)}
 
 
-def _collect(images: ImageSet) -> TensorImages:
-    stack = torch.stack([images[i].image for i in range(len(images))])
-    return TensorImages(stack, images.labels, images.groups, images.classes)
+def _relabelled(
+    images: ImageSet, inputs: Mapping[str, Callable[[], Any]], arrays: dict[str, np.ndarray]
+) -> dict[str, Any] | None:
+    """The same where a set of any other kind has the pixels and groups of an input, image by image."""
+    for name, get in inputs.items():
+        base = get()
+        if not isinstance(base, ImageSet) or len(base) != len(images) or list(base.groups) != list(images.groups):
+            continue
+        if all(torch.equal(base[i].image, images[i].image) for i in range(len(images))):
+            arrays["0"] = np.asarray(images.labels, dtype=np.int64)
+            return {"view": "Relabelled", "base": {"of": name}, "numbers": "0", "classes": list(images.classes)}
+    return None
+
+
+def _seen(view: Mapping[str, Any], inputs: Mapping[str, Callable[[], Any]], arrays: Mapping[str, Any]) -> ImageSet:
+    """What :func:`_view` described."""
+    if "of" in view:
+        return cast(ImageSet, inputs[view["of"]]())
+    base = _seen(view["base"], inputs, arrays)
+    if view["view"] == "Unlabelled":
+        return Unlabelled(base)
+    numbers = arrays[view["numbers"]].tolist()
+    return Subset(base, numbers) if view["view"] == "Subset" else Relabelled(base, numbers, view["classes"])
+
+
+def _collect(images: ImageSet, path: Path) -> None:
+    """Write the pixels of any set, one image in memory at a time."""
+    shape = images[0].image.shape if len(images) else (3, 1, 1)
+    array = np.lib.format.open_memmap(path, "w+", dtype=np.uint8, shape=(len(images), *shape))
+    for i in range(len(images)):
+        array[i] = images[i].image.numpy()
+    array.flush()
 
 
 def _load(
@@ -356,8 +436,9 @@ def _load(
         return Trained(spec, load_file(folder / f"{name}.safetensors"), tuple(about["classes"]))
     if about["type"] == "evaluation":
         return Evaluation.load(folder, name)
-    if about["type"] == "subset":
-        return Subset(inputs[about["of"]](), np.load(folder / f"{name}.npy", allow_pickle=False).tolist())
+    if about["type"] == "view":
+        with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+            return _seen(about["view"], inputs, arrays)
     more = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     return TensorImages(array, more["labels"], more["groups"], more["classes"])

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dakit.errors import DakitError
+from dakit.interfaces import restored
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -54,6 +55,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_weights(network: nn.Module, path: Path, *, head: str, arch: str) -> None:
     """Load a state dict into a network; a head of another shape stays as it is.
 
+    Nothing is done where the network is :func:`~dakit.interfaces.restored` and will be given all of its weights.
+
     Args:
         network: takes the weights.
         path: see :func:`read_weights`.
@@ -63,6 +66,8 @@ def load_weights(network: nn.Module, path: Path, *, head: str, arch: str) -> Non
     Raises:
         DakitError: the file cannot be read, or more than the head differs.
     """
+    if restored():
+        return
     state = read_weights(path)
     theirs = {name: tuple(value.shape) for name, value in state.items()}
     ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}

@@ -32,7 +32,8 @@ class Installed(EntryPoint):
 
     @property
     def dist(self):
-        return type("Distribution", (), {"name": f"{self.name}-dist", "version": "1.2"})()
+        about = {"name": f"{self.name}-dist", "version": "1.2", "read_text": lambda self, file: None}
+        return type("Distribution", (), about)()
 
 
 @pytest.fixture
@@ -264,7 +265,8 @@ def test_two_distributions_may_call_their_entry_points_alike(monkeypatch, tmp_pa
     class Named(EntryPoint):
         @property
         def dist(self):
-            return type("Distribution", (), {"name": f"dist-of-{self.value[-1]}", "version": "1"})()
+            about = {"name": f"dist-of-{self.value[-1]}", "version": "1", "read_text": lambda self, file: None}
+            return type("Distribution", (), about)()
 
     entries = [Named("same", f"dakit_test_{letter}", "dakit") for letter in "cd"]
     monkeypatch.setattr(plugins, "entry_points", lambda group: entries)

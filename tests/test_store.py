@@ -180,8 +180,9 @@ def test_any_image_set_is_written(store):
 def test_a_choice_from_an_input_is_kept_as_indices(store):
     pool = images(5)
     result = put(store, Subset(pool, [4, 0, 4]), inputs={"pool": lambda: pool})
-    assert sorted(path.name for path in result.folder.iterdir()) == ["done.json", "key.json", "thing.npy"]
-    assert np.load(result.folder / "thing.npy").tolist() == [4, 0, 4]
+    assert sorted(path.name for path in result.folder.iterdir()) == ["done.json", "key.json", "thing.npz"]
+    with np.load(result.folder / "thing.npz") as arrays:
+        assert {name: array.tolist() for name, array in arrays.items()} == {"0": [4, 0, 4]}
     back = store.open("stage", result.marker["key"], {"pool": lambda: pool}).output("thing")
     assert back.base is pool
     assert back.indices == [4, 0, 4]

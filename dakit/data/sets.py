@@ -364,6 +364,38 @@ class Unlabelled:
         return _combine("unlabelled", fingerprint(self.base))
 
 
+class Relabelled:
+    """Another set with other labels, such as pseudo-labels; of a stage that returns one no pixels are kept again.
+
+    Args:
+        images: the set.
+        labels: one per image, -1 = none.
+        classes: names in the order of the labels; None = those of the set.
+
+    Raises:
+        ValueError: there are more or fewer labels than images.
+    """
+
+    def __init__(self, images: ImageSet, labels: Sequence[int], classes: Sequence[str] | None = None) -> None:
+        if len(labels) != len(images):
+            raise ValueError(f"{len(images)} images but {len(labels)} labels")
+        self.base = images
+        self.labels: Sequence[int] = [int(label) for label in labels]
+        self.groups = images.groups
+        self.classes = images.classes if classes is None else tuple(classes)
+        self.parts: Sequence[str] | None = getattr(images, "parts", None)
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return self.base[index]._replace(label=self.labels[index])
+
+    def fingerprint(self) -> str:
+        """A hash of the set's own fingerprint, the labels and the classes."""
+        return _combine("relabelled", fingerprint(self.base), repr((self.labels, self.classes)))
+
+
 class Joined:
     """Several sets one after the other; the class lists must be equal.
 

@@ -177,9 +177,9 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         choice=_choice(run, row, model),
         warnings="".join(f"* {text}\n" for text in _warnings(run, row, seed, fold)),
         versions=", ".join(f"{name} {version}" for name, version in about["versions"].items()),
-        python=about["machine"]["python"].split()[0],
+        python=about["machine"]["python"],
         platform=about["machine"]["platform"],
-        plugins=", ".join(sorted({f"{p['distribution']} {p['version']}".strip() for p in about["plugins"]})),
+        plugins=", ".join(f"{p['distribution']} {p['version']}" for p in about["plugins"]) or "dakit's own",
         document=yaml.safe_dump(ran, sort_keys=False, width=110, default_flow_style=None).rstrip(),
     )
 

@@ -170,7 +170,7 @@ class TrainClassifier:
             raise DakitError(text)
         network: nn.Module = self.classifier.build(len(train.classes))
         if init is not None:
-            if init.spec != self.classifier or init.classes != train.classes:
+            if init.spec.untrained != self.classifier.untrained or init.classes != train.classes:
                 raise DakitError(
                     f"init is {init.spec.name} {dict(init.spec.params)} for {init.classes}, but the classifier is "
                     f"{self.classifier.name} {dict(self.classifier.params)} for {train.classes}"

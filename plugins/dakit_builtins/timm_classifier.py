@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dakit.data.sets import file_digests
 from dakit.errors import DakitError, did_you_mean
-from dakit.interfaces import File, Prediction
+from dakit.interfaces import File, Prediction, restored
 from dakit.weights import load_weights, read_weights
 
 
@@ -65,7 +65,7 @@ class TimmClassifier(nn.Module):
             name = arch.partition(".")[0]
             raise DakitError(f'timm has no network "{arch}"{did_you_mean(name, timm.list_models())}')
         pretrained: dict[str, Any] = {}
-        if weights == "default":
+        if weights == "default" and not restored():
             file = _default_file(arch)
             read_weights(file)  # older timm would run what a pickle holds
             pretrained = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}}

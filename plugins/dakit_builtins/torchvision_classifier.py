@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dakit.errors import DakitError
-from dakit.interfaces import File, Prediction
+from dakit.interfaces import File, Prediction, restored
 from dakit.weights import load_weights
 
 # Below this size in pixels a max-pool is left without input.
@@ -62,7 +62,7 @@ class TorchvisionClassifier(nn.Module):
         if weights != "none" and initialisation != "default":
             raise DakitError(f"torchvision: initialisation {initialisation} would overwrite the weights {weights}")
         self.network = torchvision.models.get_model(arch, weights=None, num_classes=classes)
-        if weights != "none":
+        if weights != "none" and not restored():
             file = _default_file(arch) if weights == "default" else File(weights).path
             load_weights(self.network, file, head="classifier.6", arch=arch)
         if initialisation == "normal_002":
