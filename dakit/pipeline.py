@@ -275,6 +275,7 @@ class _Session:
         self._results: dict[str, Result] = {}
         self._current: dict[str, bool] = {}
         self._left_out: dict[str, str] = {}
+        self._foreign: list[str] = []
         self._runs: dict[str, tuple[Result, str]] = {}
 
     def steps(self, rows: Sequence[str], until: str | None, fold: int | None) -> list[Step]:
@@ -360,6 +361,9 @@ class _Session:
             run = open_run(reference.run.path, registry=self.recipe.registry)
             found = run.trained(reference.row, reference.seed, reference.fold, translator=reference.translator)
             self._runs[str(reference)] = found
+            self._foreign.append(
+                f"a network comes from {reference}: whether it learned from this recipe's test images is not known here"
+            )
         return self._runs[str(reference)]
 
     def current(self, step: Step) -> bool:
@@ -437,7 +441,7 @@ class _Session:
             f"{row}: what an earlier run made of it is not in this table any more: {why}"
             for row, why in self._left_out.items()
         ]
-        return [*self.roles.warnings, *left]
+        return [*self.roles.warnings, *self._foreign, *left]
 
     def preflight(self, steps: Iterable[Step]) -> None:
         """Ask the stages that are to run what does not fit the data, and show every network one image.

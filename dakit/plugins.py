@@ -7,6 +7,7 @@ fails. A file that the user named must be good.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import json
@@ -129,7 +130,13 @@ def find_plugins(files: Iterable[Path] = ()) -> Plugins:
         except DakitError as error:
             raise DakitError(f"--plugin {file}: {error}") from error
         found[name] = Plugin(
-            name, str(file), "", hooks, "active", unasked, _digest([source, *map(_source, _beside(module, file))])
+            name,
+            str(file),
+            "",
+            hooks,
+            "active",
+            unasked,
+            _digest([source, *_beside(module, source, file.resolve().parent).values()]),
         )
     known = {known for plugin in found.values() for known in (plugin.distribution, plugin.name.split("/")[-1])}
     return Plugins(manager, tuple(found.values()), tuple(sorted(disabled - known)))
@@ -201,26 +208,36 @@ def _code_of(entry: EntryPoint) -> str:
     return _digest(map(_source, path.parent.rglob("*.py") if path.name == "__init__.py" else [path]))
 
 
-def _beside(module: object, file: Path) -> list[Path]:
-    """What lies beside a plugin's file and is imported by it, directly or through another such file."""
-    folder = file.resolve().parent
-    found: dict[Path, None] = {}
-    waiting = [module]
+def _beside(module: ModuleType, source: bytes, folder: Path) -> dict[Path, bytes]:
+    """The sources of what lies in a plugin's folder and is imported by it, directly or through another such file."""
+    found: dict[Path, bytes] = {}
+    waiting = [(module, source)]
     while waiting:
-        for value in list(vars(waiting.pop()).values()):
-            name = getattr(value, "__name__" if isinstance(value, ModuleType) else "__module__", None)
-            if not isinstance(name, str) or name.partition(".")[0] in ("dakit", "dakit_builtins"):
-                continue
+        importing, text = waiting.pop()
+        for name in _imports(text, importing.__package__ or ""):
             other = sys.modules.get(name)
             place = getattr(other, "__file__", None)
-            if other is None or place is None:
+            if other is None or place is None or name.partition(".")[0] in ("dakit", "dakit_builtins"):
                 continue
             path = Path(place).resolve()
-            near = folder in path.parents and "site-packages" not in path.parts
-            if near and path.suffix == ".py" and path != file.resolve() and path not in found:
-                found[path] = None
-                waiting.append(other)
-    return list(found)
+            if folder in path.parents and "site-packages" not in path.parts and path.suffix == ".py":
+                if path not in found:
+                    found[path] = _source(path)
+                    waiting.append((other, found[path]))
+    return found
+
+
+def _imports(source: bytes, package: str) -> set[str]:
+    """The full names that the import statements of a source may stand for."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            base = importlib.util.resolve_name(base, package) if node.level else base
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+    return names
 
 
 class _Uncompiled(SourceFileLoader):

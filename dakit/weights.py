@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
+def _of_what(ours: Iterable[str], theirs: Iterable[str]) -> str:
+    """Whose weights have none of the names that were expected."""
+    if {name.removeprefix("network.") for name in theirs} & set(ours):
+        return "these are weights that dakit trained; a stage starts from them with init: {run: DIR, row: NAME}"
+    return "these are weights of another architecture"
+
+
 def load_weights(network: nn.Module, path: Path, *, head: str, arch: str) -> None:
     """Load a state dict into a network; a head of another shape stays as it is.
 
@@ -79,6 +87,6 @@ def load_weights(network: nn.Module, path: Path, *, head: str, arch: str) -> Non
         )
         raise DakitError(
             f"weights {path} do not fit {arch}: {len(body)} entries beside the head differ{listed}"
-            + ("" if set(ours) & set(theirs) else "\n  no name is the same: these are weights of another architecture")
+            + ("" if set(ours) & set(theirs) else f"\n  no name is the same: {_of_what(ours, theirs)}")
         )
     network.load_state_dict({name: state[name] for name in ours if name not in differ}, strict=False)

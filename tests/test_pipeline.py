@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dakit import pipeline
-from dakit.data.sets import Sealed
+from dakit import pipeline, record
+from dakit.data.sets import Sealed, TensorImages
 from dakit.errors import DakitError
-from dakit.interfaces import Context
+from dakit.interfaces import Context, Folder
 from dakit.recipe import load_recipe
+from dakit.roles import content_key
 from dakit.runs import open_run
+from dakit.store import Store
 from dakit.verify import verify
 
 ROWS = ["s2t", "fine_tune", "attention", "att_gen", "cycleat"]
@@ -446,3 +448,160 @@ def test_repeats_are_run_shared_and_counted_as_repeats(load, tmp_path):
     assert (summary.repeats, summary.images, summary.confusion.sum()) == (3, 8, 24)
     again = open_run(tmp_path).rounds("fine_tune")
     assert [(one.fold, one.repeat) for one in again] == [(n, n // 2) for n in range(6)]
+
+
+# ------------------------------------------------------------- a result is never taken for another
+def test_what_makes_the_data_is_in_the_key_and_where_it_lies_is_not(load, tmp_path):
+    def reading(root, *, gain):
+        plan = load().plan("s2t").data["source"]
+        params = {"root": Folder(root), "roots": [Folder(root)], "gain": gain}
+        return replace(plan, spec=replace(plan.spec, params=params))
+
+    images = TensorImages(np.zeros((2, 3, 4, 4), np.uint8), [0, 1], classes=("a", "b"))
+    key = content_key(reading("/here", gain=1.0), images)
+    assert content_key(reading("/there", gain=1.0), images) == key
+    assert content_key(reading("/here", gain=2.0), images) != key
+    newer = reading("/here", gain=1.0)
+    assert content_key(replace(newer, spec=replace(newer.spec, version=2)), images) != key
+    assert content_key(replace(newer, spec=replace(newer.spec, code="abc")), images) != key
+
+
+def test_what_reads_a_result_is_made_anew_only_where_that_became_another(load, tmp_path):
+    pipeline.run(load(), rows=["s2t"], out=tmp_path)
+    watch = Watch()
+    pipeline.run(load(), rows=["s2t"], out=tmp_path, fresh=["pretrain"], observers=[watch])
+    assert watch.made == ["pretrain"]  # the same bytes: its readers stay
+
+    # As if another library had trained it: other bytes, the same key.
+    step = next(step for step, _ in pipeline.plan(load(), rows=["s2t"], out=tmp_path) if step.stage.name == "pretrain")
+    store = Store(tmp_path / "store", load().registry)
+    marker = store.open("pretrain", step.key, {}).marker
+    trained = store.open("pretrain", step.key, {}).output("model")
+    other = replace(trained, state={name: -value for name, value in trained.state.items()})
+    store.discard("pretrain", step.key)
+    about = {name: marker[name] for name in ("notes", "warnings", "facts", "made_with")}
+    made = type("Model", (), {"_asdict": lambda self: {"model": other}})()
+    store.make("pretrain", step.key, step.made_of, {}, lambda folder: (made, about), marker["inputs"])
+    assert states(load(), tmp_path, rows=["s2t"]) == {"cached": 1, "will run": 2}
+    watch = Watch()
+    outcome = pipeline.run(load(), rows=["s2t"], out=tmp_path, observers=[watch])
+    assert watch.made == ["evaluate", "evaluate"]
+    (said, _) = [one.evaluation for one in outcome.rounds["s2t"]]
+    (plain, _) = [one.evaluation for one in pipeline.run(load(), rows=["s2t"], out=tmp_path / "x").rounds["s2t"]]
+    # The head's sign is turned: the two logits of an image are those of before, times -1.
+    np.testing.assert_allclose(said.probabilities, plain.probabilities[:, ::-1], rtol=1e-5)
+
+
+def test_a_second_run_adds_its_row_to_the_table(load, tmp_path):
+    both = pipeline.run(load(), rows=["s2t", "fine_tune"], out=tmp_path / "both")
+    pipeline.run(load(), rows=["fine_tune"], out=tmp_path / "one")
+    outcome = pipeline.run(load(), rows=["s2t"], out=tmp_path / "one")
+    assert list(outcome.summaries) == ["s2t", "fine_tune"]  # in the recipe's order
+    assert outcome.comparisons == both.comparisons
+    one, two = (json.loads((tmp_path / name / "results.json").read_text())["rows"] for name in ("one", "both"))
+    assert one == two
+    assert (tmp_path / "one" / "table.md").read_text() == (tmp_path / "both" / "table.md").read_text()
+    run = open_run(tmp_path / "one", registry=load().registry)
+    assert list(run.rows) == ["s2t", "fine_tune"]
+    assert run.classifier("fine_tune", 0, 0)
+    assert {"confusion-s2t.png", "confusion-fine_tune.png"} <= {path.name for path in (tmp_path / "one").iterdir()}
+
+
+def test_folds_that_are_run_one_by_one_come_together(load, tmp_path):
+    pipeline.run(load(), rows=["s2t"], fold=0, out=tmp_path)
+    outcome = pipeline.run(load(), rows=["s2t"], fold=1, out=tmp_path)
+    assert outcome.summaries["s2t"].folds == (0, 1)
+    assert outcome.summaries["s2t"].images == 8
+
+
+def test_a_row_that_belongs_to_another_recipe_leaves_the_table_and_that_is_told(load, tmp_path):
+    pipeline.run(load(), rows=["s2t", "fine_tune"], out=tmp_path)
+    outcome = pipeline.run(load("adapt.steps=2", "pretrain.steps=2"), rows=["s2t"], out=tmp_path)
+    assert list(outcome.summaries) == ["s2t"]
+    (text,) = outcome.warnings
+    assert text.startswith("fine_tune: what an earlier run made of it is not in this table any more: its recipe, data")
+    assert not (tmp_path / "confusion-fine_tune.png").exists()
+    assert list(open_run(tmp_path, registry=load().registry).rows) == ["s2t"]
+    other = load(text={"  fine_tune: {adapt": "  tuned: {adapt", "[s2t, fine_tune,": "[s2t,"})
+    pipeline.run(load(), rows=["fine_tune"], out=tmp_path)
+    (text,) = pipeline.run(other, rows=["s2t"], out=tmp_path).warnings
+    assert (
+        text == "fine_tune: what an earlier run made of it is not in this table any more: this recipe has no such row"
+    )
+
+
+def test_a_table_says_what_its_results_were_made_with(load, tmp_path, monkeypatch):
+    now = record.versions()
+    pipeline.run(load(), rows=["s2t"], out=tmp_path)
+    monkeypatch.setattr(record, "versions", lambda: {**now, "torch": "9.9"})
+    outcome = pipeline.run(load(), rows=["s2t"], out=tmp_path)
+    assert (outcome.made, outcome.warnings) == (0, ())
+    for about in (outcome.made_with, *(json.loads((tmp_path / f).read_text()) for f in ("run.json",))):
+        assert about["versions"] == now  # not the last command's
+    outcome = pipeline.run(load(), rows=["s2t", "fine_tune"], out=tmp_path)
+    assert outcome.made == 4
+    (text,) = outcome.warnings
+    assert (
+        text == f"the results of this table were not all made alike: torch: 9.9 (4 results), {now['torch']} (3 results)"
+    )
+    assert json.loads((tmp_path / "run.json").read_text())["versions"]["torch"] == f"{now['torch']} and 9.9"
+    assert {record["versions"]["torch"] for record in open_run(tmp_path, registry=load().registry).made_with} == {
+        now["torch"], "9.9",
+    }  # fmt: skip
+
+
+def test_networks_are_let_go_after_their_last_reader(load, tmp_path, monkeypatch):
+    sessions = []
+    carry_out = pipeline._carry_out
+
+    def seen(session, *rest):
+        sessions.append(session)
+        return carry_out(session, *rest)
+
+    monkeypatch.setattr(pipeline, "_carry_out", seen)
+    pipeline.run(load(), out=tmp_path)
+    held = {name for result in sessions[0]._results.values() for name in result._outputs}
+    assert held == {"evaluation"}
+
+
+# ----------------------------------------------------------------------- a network of another run
+def test_a_network_of_another_run_starts_a_recipe(load, tmp_path):
+    first = pipeline.run(load(), rows=["s2t"], out=tmp_path / "first")
+    there = open_run(tmp_path / "first", registry=load().registry)
+    init = f"{{run: {tmp_path / 'first'}, row: s2t}}"
+    recipe = load(f"adapt.init={init}", f"adapt.teacher={init}")
+    plan = next(step for step, _ in pipeline.plan(recipe, rows=["fine_tune"], out=tmp_path / "second"))
+    assert plan.stage.name == "adapt"  # pretrain is not needed
+    assert plan.inputs["init"]().state.keys() == there.classifier("s2t", 0, 0).network.state_dict().keys()
+    result, output = there.trained("s2t", 0, 0)
+    assert plan.made_of["inputs"]["init"] == result.content(output)
+    outcome = pipeline.run(recipe, rows=["fine_tune"], out=tmp_path / "second")
+    assert outcome.made == 4
+    (text,) = outcome.warnings
+    assert "whether it learned from this recipe's test images is not known here" in text
+    assert pipeline.run(recipe, rows=["fine_tune"], out=tmp_path / "second").made == 0
+    assert first.made == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("{run: nowhere, row: s2t}", "nowhere is not the folder of a run"),
+        ("{run: FIRST, row: s2s}", 'no row "s2s" was run, did you mean "s2t"?'),
+        ("{run: FIRST, row: s2t, fold: 7}", "s2t was not run with seed 0 fold 7"),
+        ("{run: FIRST}", "needs this parameter"),
+        ("{run: FIRST, row: s2t, rwo: 1}", "has no such parameter"),
+    ],
+)
+def test_a_network_of_another_run_that_is_not_there(load, tmp_path, given, message):
+    pipeline.run(load(), rows=["s2t"], fold=0, out=tmp_path / "first")
+    with pytest.raises(DakitError) as caught:
+        pipeline.run(
+            load(f"adapt.init={given.replace('FIRST', str(tmp_path / 'first'))}"), rows=["fine_tune"], out=tmp_path
+        )
+    assert message in str(caught.value)
+
+
+def test_images_of_another_run_are_no_network(load, tmp_path):
+    with pytest.raises(DakitError, match="is a trained network, but ImageSet is needed"):
+        load("adapt.train={run: x, row: y}")

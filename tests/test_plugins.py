@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import sys
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -300,3 +302,72 @@ def test_a_hook_that_fails_is_named_and_only_its_components_are_missing(tmp_path
         DakitError, match=r"no selector is called \"mine\".*\n.*plugin not loaded: .*dakit_selectors fails"
     ):
         registry.find("selector", "mine")
+
+
+# ------------------------------------------------------------------------------------ code counts
+def code_of(*files):
+    return Registry(find_plugins(files)).spec("transfer_loss", "mine", {}).code
+
+
+def test_the_content_of_a_file_is_in_the_identity_of_what_it_offers(tmp_path):
+    file = write(tmp_path / "mine.py", OFFERS.format(name="mine"))
+    code = code_of(file)
+    assert len(code) == 64
+    assert code_of(write(tmp_path / "moved.py", OFFERS.format(name="mine"))) == code  # not its name
+    spec = Registry(find_plugins([file])).spec("transfer_loss", "mine", {})
+    assert spec.identity()["code"] == code
+    write(file, OFFERS.format(name="mine") + "# edited\n")
+    assert code_of(file) != code
+    assert "code" not in Registry(find_plugins()).spec("translator", "resnet_generator", {}).identity()
+
+
+def test_an_edit_of_the_same_length_in_the_same_second_is_seen(tmp_path):
+    values = []
+    for value in (1, 2, 3):
+        file = write(tmp_path / "mine.py", OFFERS.format(name="mine") + f"VALUE = {value}\n")
+        found = find_plugins([file])
+        values.append(found.manager.get_plugin("mine").VALUE)
+    assert values == [1, 2, 3]
+    assert not (tmp_path / "__pycache__").exists()
+
+
+def test_what_a_file_imports_from_beside_it_counts_too(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("dakit.plugins._imported", {})
+    write(tmp_path / "helper_of_mine.py", "from further_of_mine import FACTOR\n")
+    write(tmp_path / "further_of_mine.py", "FACTOR = 1\n")
+    file = write(tmp_path / "mine.py", "import helper_of_mine\n" + OFFERS.format(name="mine"))
+    code = code_of(file)
+    assert code_of(file) == code
+    write(tmp_path / "further_of_mine.py", "FACTOR = 2\n")
+    with pytest.raises(DakitError, match=r"helper_of_mine|further_of_mine\.py: was edited after it was imported"):
+        code_of(file)
+    for name in ("helper_of_mine", "further_of_mine"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr("dakit.plugins._imported", {})
+    assert code_of(file) != code  # as in a new process
+
+
+def test_the_code_of_a_distribution_that_is_installed_to_be_edited_counts(tmp_path, monkeypatch):
+    package = tmp_path / "edited_package"
+    package.mkdir()
+    write(package / "__init__.py", OFFERS.format(name="mine"))
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def code(editable, *, name="some-dist"):
+        about = json.dumps({"url": "file:///x", "dir_info": {"editable": editable}})
+        dist = type("Distribution", (), {"name": name, "version": "1", "read_text": lambda self, file: about})()
+        entry = type("Entry", (Installed,), {"dist": dist})("edited", "edited_package", "dakit")
+        monkeypatch.setattr(plugins, "entry_points", lambda group: [entry])
+        monkeypatch.setattr(plugins, "_imported", {})
+        (found,) = find_plugins().found
+        assert found.state == "active"
+        return found.code
+
+    first = code(True)
+    assert len(first) == 64
+    assert code(True) == first
+    assert code(False) == ""
+    assert code(True, name="dakit") == ""  # its components have versions
+    write(package / "part.py", "x = 1\n")
+    assert code(True) != first

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from dakit.data.sets import Subset, TensorImages
+from dakit.data.sets import Relabelled, Subset, TensorImages, Unlabelled
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Trained
 from dakit.metrics import Evaluation
@@ -480,3 +480,93 @@ def test_what_is_under_way_is_not_near(store):
     store.part("s", key).mkdir()
     (store.part("s", key) / "key.json").write_text(json.dumps({"seed": 0}))
     assert store.nearest("s", {"seed": 1}) == []
+
+
+# ------------------------------------------------------------------ what a result was made from
+def test_what_was_begun_with_other_inputs_is_begun_anew(store):
+    recipe = {"params": {}}
+    key = digest(recipe)
+
+    def cut(folder):
+        (folder / "checkpoint.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    def work(folder):
+        seen.append((folder / "checkpoint.safetensors").exists())
+        return Outputs(images(2)), {}
+
+    seen: list[bool] = []
+    for contents in ({"train": "one"}, {"train": "two"}):
+        with pytest.raises(KeyboardInterrupt):
+            store.make("stage", key, recipe, {}, cut, {"train": "one"})
+        result = store.make("stage", key, recipe, {}, work, contents)
+        assert result.marker["inputs"] == contents
+    assert seen == [True, False]
+
+
+def test_content_is_equal_where_outputs_are_whenever_they_were_made(store):
+    torch.manual_seed(1)
+    one = images(3)
+    results = [put(store, one, recipe={"n": n}) for n in range(2)]
+    assert results[0].content("thing") == results[1].content("thing")
+    assert results[0].content() == results[1].content()
+    assert put(store, images(3), recipe={"n": 3}).content("thing") != results[0].content("thing")
+    other = TensorImages(one.images, [1, 1, 1], one.groups, one.classes)
+    assert put(store, other, recipe={"n": 4}).content("thing") != results[0].content("thing")
+
+
+def test_content_of_a_choice_is_that_of_what_it_was_chosen_from_too(store):
+    pool = images(4)
+
+    def chosen(n, content):
+        work = lambda folder: (Outputs(Subset(pool, [1, 2])), {})  # noqa: E731
+        return store.make("stage", digest(n), {"n": n}, {"pool": lambda: pool}, work, {"pool": content}).content(
+            "thing"
+        )
+
+    assert chosen(1, "a") == chosen(2, "a") != chosen(3, "b")
+
+
+# ---------------------------------------------------------------------------- views of the inputs
+class Doubled:
+    """A set of a kind that dakit does not know: another's pixels, changed."""
+
+    def __init__(self, base, labels, change=0):
+        self.base, self.labels, self.groups, self.classes, self.change = base, labels, base.groups, base.classes, change
+
+    def __len__(self):
+        return len(self.base)
+
+    def __getitem__(self, index):
+        sample = self.base[index]
+        return sample._replace(label=self.labels[index], image=sample.image + self.change)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 4])
+def test_views_of_an_input_keep_no_pixels(store, n):
+    pool = images(4)
+    view = [
+        Relabelled(pool, [1, 1, 0, -1]),
+        Subset(Subset(pool, [3, 2, 1]), [0, 2]),
+        Relabelled(Subset(pool, [3, 2]), [0, 0], ("x", "y")),
+        Unlabelled(Subset(pool, [1])),
+        Doubled(pool, [1, 1, 0, 0]),
+    ][n]
+    result = put(store, view, inputs={"pool": lambda: pool})
+    assert result.marker["outputs"]["thing"]["type"] == "view"
+    assert sorted(path.name for path in result.folder.iterdir()) == ["done.json", "key.json", "thing.npz"]
+    back = store.open("stage", result.marker["key"], {"pool": lambda: pool}).output("thing")
+    assert (list(back.labels), list(back.groups), back.classes) == (
+        list(view.labels), list(view.groups), tuple(view.classes),
+    )  # fmt: skip
+    assert all(torch.equal(back[i].image, view[i].image) and back[i].label == view[i].label for i in range(len(view)))
+
+
+def test_pixels_that_are_no_inputs_are_kept_one_image_at_a_time(store):
+    pool = images(4)
+    view = Doubled(pool, [1, 1, 0, 0], change=1)
+    result = put(store, view, inputs={"pool": lambda: pool})
+    assert result.marker["outputs"]["thing"] == {"type": "images"}
+    back = store.open("stage", result.marker["key"], {}).output("thing")
+    assert torch.equal(torch.from_numpy(np.array(back.images)), pool.images + 1)
+    assert list(back.labels) == [1, 1, 0, 0]

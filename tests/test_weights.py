@@ -106,3 +106,14 @@ def test_other_shapes_and_another_architecture_are_told_apart(tmp_path):
     save_file({"features.0.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(DakitError, match="no name is the same: these are weights of another architecture"):
         load_weights(Network(), tmp_path / "other.safetensors", head="head", arch="net")
+
+
+def test_weights_that_dakit_trained_are_known_by_their_names(tmp_path):
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = nn.Linear(2, 2)
+
+    save_file(Wrapped().state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(DakitError, match=r"dakit trained; a stage starts from them with init: \{run: DIR, row: NAME\}"):
+        load_weights(nn.Linear(2, 2), tmp_path / "model.safetensors", head="", arch="linear")

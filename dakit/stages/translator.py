@@ -430,7 +430,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def _load(network: nn.Module, spec: Spec[Any], earlier: Trained[Any], name: str) -> None:
-    if earlier.spec != spec:
+    if earlier.spec.untrained != spec.untrained:
         raise DakitError(
             f"init: {name} is {earlier.spec.name} {dict(earlier.spec.params)}, "
             f"but this stage's is {spec.name} {dict(spec.params)}"
