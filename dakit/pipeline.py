@@ -97,15 +97,13 @@ def run(
     session.preflight([step for step in steps if step.stage.name in fresh or not session.current(step)])
     _agree_on(steps)
     with session.store.writing():
-        earlier: list[Step] = []
         if processes.first():
             for step in steps:
                 if step.stage.name in fresh:
                     session.discard(step)
-            earlier = session.earlier(steps)
-            session.prepare(steps, earlier)
+            session.prepare(steps)
         with told.of_run(recipe.name, len({step.key for step in steps})):
-            return _carry_out(session, chosen, steps, earlier)
+            return _carry_out(session, chosen, steps)
 
 
 def _agree_on(steps: Sequence[Step]) -> None:
@@ -118,7 +116,7 @@ def _agree_on(steps: Sequence[Step]) -> None:
         )
 
 
-def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step], earlier: Sequence[Step]) -> Outcome:
+def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) -> Outcome:
     """Make what is not there, in order, then the table of that and of what earlier runs left."""
     recipe = session.recipe
     total = len({step.key for step in steps})
@@ -133,7 +131,7 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step], 
             session.make(step, _told(step, numbers[step.key], total))
             made += 1
         session.forget(key for key, last in read_last.items() if last <= n)
-    kept = session.still_current(earlier)
+    kept = session.still_current()
     rows = [row for row in recipe.plans if row in {step.row for step in kept}.union(chosen)] if kept else list(chosen)
     notes: list[str] = []
     warnings = session.warnings()
@@ -276,6 +274,7 @@ class _Session:
         self._current: dict[str, bool] = {}
         self._left_out: dict[str, str] = {}
         self._foreign: list[str] = []
+        self.earlier: list[Step] = []
         self._runs: dict[str, tuple[Result, str]] = {}
 
     def steps(self, rows: Sequence[str], until: str | None, fold: int | None) -> list[Step]:
@@ -402,7 +401,7 @@ class _Session:
             if key in self._results:
                 self._results[key].forget()
 
-    def earlier(self, steps: Sequence[Step]) -> list[Step]:
+    def _earlier(self, steps: Sequence[Step]) -> list[Step]:
         """The steps of earlier runs in this folder that are not among ``steps``, as the recipe has them now."""
         found: list[Step] = []
         before = earlier_steps(self.folder)
@@ -422,10 +421,10 @@ class _Session:
             found += [step for step in now if (row, step.seed, step.fold, step.stage.name) not in asked]
         return found
 
-    def still_current(self, steps: Sequence[Step]) -> list[Step]:
-        """Those of earlier runs that belong to the same table: whole rounds, of which everything is current."""
+    def still_current(self) -> list[Step]:
+        """The steps of earlier runs that belong to the same table: whole rounds, of which everything is current."""
         rounds: dict[tuple[str, int, int], list[Step]] = {}
-        for step in steps:
+        for step in self.earlier:
             rounds.setdefault((step.row, step.seed, step.fold), []).append(step)
         kept: list[Step] = []
         for (row, _, _), parts in rounds.items():
@@ -482,12 +481,13 @@ class _Session:
             raise DakitError("\n".join(problems))
         accelerator(self.recipe.engine)
 
-    def prepare(self, steps: Sequence[Step], earlier: Sequence[Step]) -> None:
+    def prepare(self, steps: Sequence[Step]) -> None:
         """Say what is about to be run, and where each result will be; what earlier runs made stays listed."""
+        self.earlier = self._earlier(steps)
         self.folder.mkdir(parents=True, exist_ok=True)
         records = [self.result(step).marker["made_with"] for step in steps if self.current(step)]
         records += [self.made_with(step) for step in steps if not self.current(step)]
-        self.write_index([*steps, *earlier], records)
+        self.write_index([*steps, *self.earlier], records)
 
     def write_index(self, steps: Sequence[Step], records: Sequence[Mapping[str, Any]]) -> None:
         """Write ``run.json`` and ``index.json``: which result belongs where, and what they were made with."""

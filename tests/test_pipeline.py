@@ -554,9 +554,9 @@ def test_networks_are_let_go_after_their_last_reader(load, tmp_path, monkeypatch
     sessions = []
     carry_out = pipeline._carry_out
 
-    def seen(session, *rest):
+    def seen(session, chosen, steps):
         sessions.append(session)
-        return carry_out(session, *rest)
+        return carry_out(session, chosen, steps)
 
     monkeypatch.setattr(pipeline, "_carry_out", seen)
     pipeline.run(load(), out=tmp_path)
