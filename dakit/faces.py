@@ -44,9 +44,9 @@ _TEMPLATE = np.array([0.34 + 0.42j, 0.66 + 0.42j, 0.50 + 0.60j, 0.37 + 0.77j, 0.
 _VERSION = 2  # of what is found and written; results of another are never mixed with it
 _VIEW = 320  # side in pixels of the aligned face that is looked at again, and
 _AROUND = 0.5  # its margin: the face has the size there that the detector is surest of
-_CLEARLY = 3.0  # of `stance`: faces upright have more, faces on their heads less than -3
+_CLEARLY = 2.0  # of `stance`, see the table above: upright faces have more, those on their heads less than -2
 _MISFIT = 0.4  # of landmarks, relative to the face; frontal faces stay below 0.2, profiles reach 0.7
-_SURE = 0.9  # below it a face must be clearly upright; of faces above it the largest is taken
+_SURE = 0.95  # below it a face must be clearly upright; of faces above it the largest is taken
 _DOUBTFUL = 0.99  # below it a person should look
 _TRIED = 3  # faces of a view that are looked at again, until one stands
 _LEAN = 45  # degrees; a head that leans further is rare
@@ -70,7 +70,7 @@ class Cropping:
 
     size: int = 256
     margin: float = 0.15
-    score: float = 0.5
+    score: float = 0.6
     smallest: int = 32
     turned: bool = False
 
@@ -234,9 +234,9 @@ def crop_faces(
     was, done = _read_journal(target)
     if not overwrite:
         _same(was, header, target)
-    for name, (_, row) in done.items():
-        crop = target / row["crop"]
-        if name not in files and row["crop"] not in ("", *names.values()) and _within(crop, target):
+    for name, (_, old) in done.items():
+        crop = target / old["crop"]
+        if name not in files and old["crop"] not in ("", *names.values()) and _within(crop, target):
             crop.unlink(missing_ok=True)
     done = {} if overwrite else done
     rows = {
@@ -460,7 +460,7 @@ def stance(image: Image.Image, landmarks: np.ndarray, detector: Any) -> float:
 def _tilt(landmarks: np.ndarray, turns: int) -> int:
     """Degrees in (-180, 180] by which aligning turns the face on, anticlockwise, after the image's quarter turns."""
     angle = -np.degrees(np.angle(_similarity(landmarks, _TEMPLATE))) - 90 * turns  # y is down: clockwise is positive
-    return round(180 - (180 - angle) % 360)
+    return round(float(180 - (180 - angle) % 360))
 
 
 def _refusal(row: Face, landmarks: np.ndarray, given: bool) -> str:

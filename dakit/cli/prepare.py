@@ -30,7 +30,7 @@ def faces(
     ] = False,
     size: Annotated[int, typer.Option("--size", metavar="N", min=16, help="Side of the crops in pixels.")] = 256,
     margin: Annotated[float, typer.Option("--margin", min=0, max=2, help="Added around a face, as a fraction.")] = 0.15,
-    score: Annotated[float, typer.Option("--score", min=0.01, max=0.99, help="Below it, it is no face.")] = 0.5,
+    score: Annotated[float, typer.Option("--score", min=0.01, max=0.99, help="Below it, it is no face.")] = 0.6,
     smallest: Annotated[int, typer.Option("--smallest", metavar="N", min=1, help="Least pixels of a face.")] = 32,
     turned: Annotated[
         bool, typer.Option("--turned", help="Turn images in which no face stands upright; else EXIF alone does.")
