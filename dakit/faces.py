@@ -2,15 +2,15 @@
 
 A photograph is upright by its EXIF unless ``Cropping.turned`` says otherwise: YuNet gives a face that stands on its
 head up to 1.0000, with landmarks as if it stood upright, and an upright one that is blurred or cut by the frame less
-than that; so the best of four turns is often not the upright one. What is found
-is aligned and *looked at again*, upright and on its head, both in one position and size. There the difference tells.
+than that; so the best of four turns is often not the upright one. What is found is aligned and *looked at again*,
+upright and on its head, both in one position and size. There the difference tells.
 
 Scores at 640 pixels, and :func:`stance` (how much more the aligned face looks like one upright than on its head), of
 scikit-image's astronaut, cameraman, 8 faces of its ``lfw_subset`` (at 320, 4 times enlarged), and rendered heads:
 
 | | score | stance |
 |---|---|---|
-| astronaut: as it is, dark to 0.15, contrast 0.3, grey, noise 30, tilted to 60, blurred by 1 to 4 | .994 to 1 | +5 to +13 |
+| astronaut: as it is, dark to .15, contrast .3, grey, noise 30, tilt to 60, blurred by 1 to 4 | .994 to 1 | +5 to +13 |
 | astronaut: a third, the forehead or the mouth out of the frame | .999 to 1 | +5 to +11 |
 | astronaut: half out of the frame, left or right | .982, .992 | +9, +5 |
 | astronaut: blurred by 6 pixels | .966 | -0.7 |
@@ -21,7 +21,7 @@ scikit-image's astronaut, cameraman, 8 faces of its ``lfw_subset`` (at 320, 4 ti
 | on its head: astronaut dark to .15, blurred by 4 or 6, contrast .3 (found beside the face) | .83 to .88 | 0 to +1.3 |
 | on their heads: 7 faces of LFW | .19 to .98 | -9.5 to 0; one +2.5 (score .75) |
 | gravel; coffee, coins, cell, motorcycle, clock, cat | .90; .76 to .85 | -0.6 to +1.1 |
-| hubble, moon; brick, horse, chessboard | .50, .63; .13 to .16 | -1.1 to +0.4 |
+| hubble, moon; brick, horse, chessboard | .63, .50; .13 to .16 | -1.1 to +0.4 |
 | coffee, the second candidate | .55 | +5.6: a face in the crockery |
 
 So a score of 0.6 is enough where the stance is above 2; below that it takes 0.95, and below -2 nothing is. These
