@@ -1,15 +1,28 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from dakit.errors import DakitError
-from dakit.faces import Cropping, crop_faces, load_detector, read_boxes, weights_file
+from dakit.faces import (
+    Cropping,
+    Face,
+    crop_faces,
+    doubtful,
+    load_detector,
+    read_boxes,
+    review_sheet,
+    sheet_path,
+    stance,
+    weights_file,
+)
 from tiny import Interruption, Unplug
 
 WEIGHTS = Path(__file__).parents[1].parent / "shared" / "data" / "weights" / "yunet_final.pth"
@@ -51,7 +64,7 @@ def photographs(tmp_path_factory):
 def cropped(photographs, tmp_path_factory):
     """The rows and the folder of crops."""
     target = tmp_path_factory.mktemp("crops")
-    rows = crop_faces(photographs, target, cropping=Cropping(size=64), weights=WEIGHTS, workers=2)
+    rows = crop_faces(photographs, target, cropping=Cropping(size=64, turned=True), weights=WEIGHTS, workers=2)
     return {row.path: row for row in rows}, target
 
 
@@ -61,11 +74,11 @@ def test_every_image_ends_in_a_row(cropped):
     assert list(rows) == sorted(rows)
     assert {path: row.reason.split(":")[0] for path, row in rows.items()} == {
         "a/by_exif.jpg": "found",
-        "a/lying.png": "found after a turn by 270 degrees",
+        "a/lying.png": "found",  # by its landmarks, which YuNet has turned
         "a/on_her_head.png": "found after a turn by 180 degrees",
         "a/tilted.png": "found",
         "a/upright.jpg": "found",
-        "nobody.png": "no face found",
+        "nobody.png": "no face when looked at again",
         "small.png": "the face is 23 pixels wide, below 32",
         "torn.jpg": "cannot be read as an image",
         "two.png": "the largest of several",
@@ -76,7 +89,7 @@ def test_every_image_ends_in_a_row(cropped):
     assert {row["crop"] for row in written if row["crop"]} == {
         path.relative_to(target).as_posix() for path in target.rglob("*.png")
     }
-    assert (rows["two.png"].faces, rows["nobody.png"].score) == (2, "")
+    assert (rows["two.png"].faces, rows["nobody.png"].crop) == (2, "")
 
 
 @NEEDS_WEIGHTS
@@ -108,8 +121,262 @@ def test_alignment_brings_every_guise_to_the_same_picture(cropped):
 def test_a_second_call_looks_at_nothing_again_but_boxes(photographs, cropped, monkeypatch):
     rows, target = cropped
     monkeypatch.setattr("dakit.faces.load_detector", lambda *_: pytest.fail("nothing is to be looked for"))
-    again = crop_faces(photographs, target, cropping=Cropping(size=64), weights=WEIGHTS)
+    again = crop_faces(photographs, target, cropping=Cropping(size=64, turned=True), weights=WEIGHTS)
     assert again == list(rows.values())
+
+
+KINDS = {  # level of green -> the detector's score of a patch upright, and of one on its head
+    20: (1.0, 0.96),  # as with a face; on its head it is found as if it stood upright
+    60: (0.8, 0.1),  # a weak face
+    100: (0.6, 0.3),  # a weak one that does not look like a face again
+    140: (0.97, 0.97),  # a thing that looks the same from both sides, surely
+    180: (1.0, 0.9),  # a face whose landmarks are nonsense: eyes below the mouth
+    220: (0.85, 0.85),  # a thing, not as surely
+}
+FACE, WEAK, FAINT, THING, FOLDED, UNSURE = KINDS
+
+
+class PatchDetector(torch.nn.Module):
+    """In the place of YuNet: a face is a square, half red, half blue, upright with red above; its green is its kind.
+
+    Like YuNet it gives landmarks of an upright face to one that stands on its head, with a lower score; a lying one it
+    does not see.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, batch: torch.Tensor) -> list[torch.Tensor]:
+        (pixels,) = batch.double().numpy()
+        red, green, blue = pixels
+        patches = np.abs(red - blue) > 100
+        parts, count = ndimage.label(ndimage.binary_dilation(patches, iterations=8))  # where red meets blue it is grey
+        return [
+            torch.tensor(
+                [row for k in range(count) if (row := self.row(red, green, (parts == k + 1) & patches))]
+            ).reshape(-1, 15)
+        ]
+
+    def row(self, red, green, part) -> list[float]:
+        y, x = np.nonzero(part)
+        left, top, right, bottom = x.min(), y.min(), x.max() + 1, y.max() + 1
+        middle = np.s_[top + (bottom - top) // 4, (left + right) // 2]
+        below = np.s_[bottom - (bottom - top) // 4, (left + right) // 2]
+        if (red[middle] > 100) == (red[below] > 100):
+            return []  # it lies
+        kind = min(KINDS, key=lambda level: abs(level - green[middle]))
+        points = np.array(NONSENSE if kind == FOLDED else UPRIGHT) * (right - left, bottom - top) + (left, top)
+        return [left, top, right, bottom, *points.ravel(), KINDS[kind][int(red[middle] < red[below])]]
+
+
+UPRIGHT = [(0.34, 0.42), (0.66, 0.42), (0.50, 0.60), (0.37, 0.77), (0.63, 0.77)]
+NONSENSE = [(0.1, 0.52), (0.9, 0.52), (0.50, 0.50), (0.2, 0.50), (0.8, 0.50)]
+
+
+def patch(kind: int, side: int, turned: int = 0) -> Image.Image:
+    """One that stands upright, then turned anticlockwise."""
+    image = Image.new("RGB", (side, side), (200, kind, 0))
+    image.paste((0, kind, 200), (0, side // 2, side, side))
+    return image.rotate(turned)
+
+
+def photograph(*patches: tuple[Image.Image, tuple[int, int]], size: tuple[int, int] = (640, 480)) -> Image.Image:
+    image = Image.new("RGB", size, (90, 90, 90))
+    for one, place in patches:
+        image.paste(one, place)
+    return image
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    monkeypatch.setattr("dakit.faces.load_detector", lambda *_: PatchDetector())
+
+
+@pytest.fixture
+def album(tmp_path, stand_in):
+    """A photograph for each case."""
+    root = tmp_path / "album"
+    (root / "a").mkdir(parents=True)
+    upright = photograph((patch(FACE, 100), (200, 150)))
+    upright.save(root / "a" / "upright.png")
+    upright.rotate(180).save(root / "a" / "on_its_head.png")
+    upright.rotate(90, expand=True).save(root / "a" / "lying.png")
+    exif = Image.Exif()
+    exif[0x112] = 3  # shown after a turn by 180 degrees
+    upright.rotate(180).save(root / "a" / "by_exif.png", exif=exif)
+    photograph((patch(FACE, 100, 180), (100, 100)), (patch(WEAK, 60), (400, 300))).save(root / "half_seen.png")
+    photograph((patch(FACE, 100, 180), (100, 100)), (patch(FACE, 40), (400, 300))).save(root / "both.png")
+    photograph((patch(WEAK, 100), (200, 150))).save(root / "weak.png")
+    for name, kind in (("faint", FAINT), ("thing", THING), ("folded", FOLDED), ("unsure", UNSURE)):
+        photograph((patch(kind, 100), (200, 150))).save(root / f"{name}.png")
+    photograph((patch(FACE, 60), (50, 50)), (patch(FACE, 100), (300, 200))).save(root / "two.png")
+    photograph((patch(FACE, 20), (200, 150))).save(root / "small.png")
+    photograph().save(root / "nobody.png")
+    return root
+
+
+def cut(album: Path, target: Path, **settings) -> dict[str, Face]:
+    rows = crop_faces(album, target, cropping=Cropping(size=64, **settings), weights=Path("none"))
+    return {row.path: row for row in rows}
+
+
+def stands(crop: Path) -> bool:
+    """Red above, blue below."""
+    with Image.open(crop) as image:
+        above, below = image.getpixel((32, 20)), image.getpixel((32, 44))
+    assert {above[0] > 100, below[0] > 100} == {True, False}, "there is no patch in the middle"
+    return above[0] > 100
+
+
+HEAD = "the eyes are not above the mouth"
+
+
+def test_upright_first_and_nothing_is_turned_unasked(album, tmp_path):
+    rows = cut(album, tmp_path / "crops")
+    assert {path: row.reason.split(":")[0] for path, row in rows.items()} == {
+        "a/by_exif.png": "found",
+        "a/lying.png": "no face found",
+        "a/on_its_head.png": HEAD,
+        "a/upright.png": "found",
+        "both.png": "one of several",
+        "faint.png": "no face when looked at again",
+        "half_seen.png": HEAD,
+        "folded.png": HEAD,
+        "nobody.png": "no face found",
+        "small.png": "the face is 20 pixels wide, below 32",
+        "thing.png": "found",
+        "two.png": "the largest of several",
+        "unsure.png": "no face when looked at again",
+        "weak.png": "found",
+    }
+    assert rows["a/on_its_head.png"].upright == pytest.approx(-12.9, abs=0.05)  # log(.96 / .04) - log(1e7)
+    assert rows["a/upright.png"].upright == pytest.approx(12.9, abs=0.05)
+    assert (rows["thing.png"].score, rows["thing.png"].upright, rows["nobody.png"].score) == (0.97, 0, "")
+    assert {path for path, row in rows.items() if row.crop} == {
+        path.relative_to(tmp_path / "crops").with_suffix(".png").as_posix()
+        for path in (tmp_path / "crops").rglob("*.png")
+    }
+    assert stands(tmp_path / "crops" / "a" / "upright.png")
+    assert stands(tmp_path / "crops" / "a" / "by_exif.png")
+    assert {row.turned for row in rows.values()} == {0}
+
+
+def test_beside_a_face_on_its_head_only_a_sure_one_is_taken(album, tmp_path):
+    rows = cut(album, tmp_path / "crops")
+    assert (rows["both.png"][2:6], rows["both.png"].score, rows["both.png"].faces) == ((400, 300, 440, 340), 1, 2)
+    assert stands(tmp_path / "crops" / "both.png")
+    assert (rows["half_seen.png"][2:6], rows["half_seen.png"].crop) == ((100, 100, 200, 200), "")
+
+
+def test_a_turn_is_made_when_asked_for_and_where_nothing_stands(album, tmp_path):
+    rows = cut(album, tmp_path / "crops", turned=True)
+    turned = {path: row for path, row in rows.items() if row.turned}
+    assert {path: (row.reason, row.turned, row.tilt, row.doubt) for path, row in turned.items() if row.crop} == {
+        "a/lying.png": ("found after a turn by 270 degrees", 270, 0, "turned by 270"),
+        "a/on_its_head.png": ("found after a turn by 180 degrees", 180, 0, "turned by 180"),
+        "half_seen.png": ("found after a turn by 180 degrees", 180, 0, "turned by 180"),
+    }
+    # 640 x 480 with a patch at (200, 150), (300, 250): by 180 degrees (x, y) -> (640 - x, 480 - y), by 90 (y, 640 - x)
+    assert turned["a/on_its_head.png"][2:6] == (340, 230, 440, 330)
+    assert turned["a/lying.png"][2:6] == (150, 340, 250, 440)
+    for path in turned:
+        assert stands(tmp_path / "crops" / rows[path].crop)
+    plain = cut(album, tmp_path / "plain")
+    assert {path for path in rows if rows[path] != plain[path]} == set(turned)
+
+
+def test_every_doubt_is_in_the_csv(album, tmp_path):
+    cut(album, tmp_path / "crops")
+    with open(tmp_path / "crops" / "faces.csv", newline="") as file:
+        doubts = {row["path"]: row["doubt"] for row in csv.DictReader(file)}
+    assert {path: doubt for path, doubt in doubts.items() if doubt} == {
+        "a/on_its_head.png": "no crop: the eyes are not above the mouth (-12.9)",
+        "both.png": "2 faces",
+        "half_seen.png": "no crop: the eyes are not above the mouth (-12.9)",
+        "faint.png": "no crop: no face when looked at again (+1.3)",  # log(.6 / .4) - log(.3 / .7)
+        "folded.png": "no crop: the eyes are not above the mouth (+13.9)",
+        "thing.png": "hardly surer upright than on its head (+0.0); score 0.9700",
+        "two.png": "2 faces",
+        "unsure.png": "no crop: no face when looked at again (+0.0)",
+        "weak.png": "score 0.8000",
+    }
+
+
+def test_the_lowest_score_is_the_users(album, tmp_path):
+    rows = cut(album, tmp_path / "crops", score=0.98)
+    assert rows["thing.png"].reason == rows["weak.png"].reason == "no face found"
+    assert rows["a/upright.png"].reason == "found"
+
+
+def test_the_sheet_shows_what_is_doubtful_in_order(album, tmp_path):
+    rows = cut(album, tmp_path / "crops", turned=True)
+    order = [row.path for row in doubtful(rows.values())]
+    assert order == [
+        *("a/lying.png", "a/on_its_head.png", "half_seen.png"),  # they were turned
+        *("faint.png", "weak.png", "unsure.png", "thing.png", "folded.png"),  # 0.6, 0.8, 0.85, 0.97, 1
+        *("both.png", "two.png"),
+    ]
+    count = review_sheet(list(rows.values()), album, tmp_path / "crops", tmp_path / "sheet.png")
+    assert count == len(order) + 2  # and the two that nothing speaks against
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[0] < 2000
+        picture = np.asarray(sheet.convert("RGB")).astype(int)
+        cells = [picture[y + 30, x + 75] for x, y in places(sheet, count)]
+    # What is cut out stands as it will be learned from: red above (in the row of a third of the way).
+    above = {path: cell[0] > cell[2] for path, cell in zip(order, cells, strict=False)}
+    assert above == dict.fromkeys(order, True)
+
+
+def places(sheet: Image.Image, count: int) -> list[tuple[int, int]]:
+    """Where the pictures begin: columns of 162 pixels, rows of 208 below a heading of 26."""
+    columns = min(10, max(4, count))
+    assert sheet.size == (columns * 162, 26 + -(-count // columns) * 208)
+    return [(k % columns * 162 + 6, 26 + k // columns * 208) for k in range(count)]
+
+
+def test_the_same_crops_give_the_same_sheet(album, tmp_path):
+    rows = list(cut(album, tmp_path / "crops").values())
+    review_sheet(rows, album, tmp_path / "crops", tmp_path / "one.png")
+    review_sheet(rows, album, tmp_path / "crops", tmp_path / "two.png")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_a_sheet_is_never_larger_than_100_pictures_and_takes_any_name(tmp_path):
+    patch(FACE, 20).save(tmp_path / "crop.png")
+    names = [f"{i}\n{'long' * 60}" for i in range(120)]
+    rows = [Face(name, "crop.png", 0, 0, 9, 9, 0.9, 5.0, 1, doubt="word " * 200) for name in names]
+    assert review_sheet(rows, tmp_path, tmp_path, tmp_path / "sheet.png") == 100
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        places(sheet, 100)
+    certain = [row._replace(doubt="") for row in rows]
+    assert review_sheet(certain, tmp_path, tmp_path, tmp_path / "sheet.png") == 20
+    assert review_sheet([Face("a", reason="no face found")], tmp_path, tmp_path, tmp_path / "sheet.png") == 0
+
+
+def test_a_sheet_lies_beside_the_images_and_replaces_nothing_else(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "mine.png").write_bytes(b"a photograph")
+    patch(FACE, 20).save(tmp_path / "photograph.png")
+    for name, said in {
+        "in/sheet.png": "lies in",
+        "out/sheet.png": "there is no folder",
+        "sheet.jpg": "expected the name of a PNG file",
+        "mine.png": "is no sheet of dakit's",
+        "photograph.png": "is no sheet of dakit's",
+    }.items():
+        with pytest.raises(DakitError, match=said):
+            sheet_path(tmp_path / name, tmp_path / "in", tmp_path / "out")
+    review_sheet([], tmp_path / "in", tmp_path / "out", tmp_path / "sheet.png")
+    sheet_path(tmp_path / "sheet.png", tmp_path / "in", tmp_path / "out")  # dakit's own may be replaced
+
+
+def test_the_stance_is_a_difference_of_log_odds(stand_in):
+    corners = np.array([complex(200 + 100 * x, 150 + 100 * y) for x, y in UPRIGHT])
+    for turned, sign in ((0, 1), (180, -1)):
+        image = photograph((patch(WEAK, 100, turned), (200, 150)))
+        assert stance(image, corners, PatchDetector()) == pytest.approx(sign * np.log(0.8 / 0.2 / (0.1 / 0.9)))
+    assert stance(photograph(), corners, PatchDetector()) == 0
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -168,6 +435,19 @@ def test_what_changed_is_done_anew(tmp_path):
     assert {name for name in before if before[name] != after[name]} == {"2.png", "faces.csv", ".faces.jsonl"}
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_crop_of_an_image_that_was_removed_goes_too(tmp_path, overwrite):
+    boxes = patterns(tmp_path / "in", 3)
+    given = {"cropping": Cropping(size=16), "weights": tmp_path / "none"}
+    crop_faces(tmp_path / "in", tmp_path / "out", **given, boxes=boxes)
+    (tmp_path / "out" / "mine.png").touch()
+    (tmp_path / "in" / "1.png").unlink()
+    del boxes["1.png"]
+    rows = crop_faces(tmp_path / "in", tmp_path / "out", **given, boxes=boxes, overwrite=overwrite)
+    assert [row.path for row in rows] == ["0.png", "2.png"]
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"0.png", "2.png", "mine.png"}
+
+
 def test_other_settings_and_foreign_folders_need_overwrite(tmp_path):
     boxes = patterns(tmp_path / "in", 1)
     given = {"weights": tmp_path / "none", "boxes": boxes}
@@ -176,6 +456,15 @@ def test_other_settings_and_foreign_folders_need_overwrite(tmp_path):
         crop_faces(tmp_path / "in", tmp_path / "out", cropping=Cropping(size=20), **given)
     crop_faces(tmp_path / "in", tmp_path / "out", cropping=Cropping(size=20), **given, overwrite=True)
     assert pixels(tmp_path / "out" / "0.png").shape == (20, 20, 3)
+    journal = tmp_path / "out" / ".faces.jsonl"
+    first, *rest = journal.read_text().splitlines(keepends=True)
+    old = {key: value for key, value in json.loads(first).items() if key not in ("version", "turned")}
+    journal.write_text(json.dumps(old) + "\n" + "".join(rest))  # as the first version wrote it
+    with pytest.raises(DakitError, match="by another version of dakit"):
+        crop_faces(tmp_path / "in", tmp_path / "out", cropping=Cropping(size=20), **given)
+    assert json.loads(journal.read_text().splitlines()[0]) == old
+    crop_faces(tmp_path / "in", tmp_path / "out", cropping=Cropping(size=20), **given, overwrite=True)
+    assert json.loads(journal.read_text().splitlines()[0]) == {"version": 2, **old, "turned": False}
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.png").touch()
     with pytest.raises(DakitError, match="is not empty"):

@@ -35,6 +35,26 @@ def test_a_table_by_reason_and_exit_code_1_for_what_has_no_crop(photographs, dak
     ]
 
 
+def test_a_sheet_of_the_doubtful_is_written_on_request(photographs, dakit, tmp_path):
+    arguments = ("prepare", "faces", photographs, "crops", "--boxes", "boxes.csv", "--weights", "weights.pth")
+    code, out, _ = dakit(*arguments, "--review", "review.png")
+    assert code == 1  # torn.jpg
+    assert "0 doubtful faces; a sheet of 0: review.png" in out
+    first = (tmp_path / "review.png").read_bytes()
+    assert dakit(*arguments, "--review", "review.png")[0] == 1
+    assert (tmp_path / "review.png").read_bytes() == first
+    assert json.loads(dakit(*arguments, "--json")[1])["doubtful"] == 0
+
+
+def test_crops_of_another_way_to_look_are_not_mixed_in(photographs, dakit, tmp_path):
+    arguments = ("prepare", "faces", photographs, "crops", "--boxes", "boxes.csv", "--weights", "weights.pth")
+    assert dakit(*arguments)[0] == 1
+    code, _, err = dakit(*arguments, "--turned")
+    assert code == 2
+    assert "crops: its crops were made with other settings (turned False); --overwrite makes them anew" in err
+    assert dakit(*arguments, "--turned", "--overwrite")[0] == 1
+
+
 def test_no_download_without_asking(photographs, dakit, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     code, _, err = dakit("prepare", "faces", photographs, "crops")
@@ -52,6 +72,10 @@ def test_no_download_without_asking(photographs, dakit, tmp_path, monkeypatch):
         (["photographs", "crops", "--boxes", "none.csv"], "--boxes none.csv"),
         (["photographs", "crops", "--device", "tpu"], "expected one of auto, cpu, cuda"),
         (["photographs", "crops", "--weights", "weights.pth"], "weights weights.pth"),
+        (["photographs", "crops", "--review", "crops/sheet.png"], "--review crops/sheet.png: there is no folder crops"),
+        (["photographs", "crops", "--review", "photographs/sheet.png"], "lies in photographs"),
+        (["photographs", "crops", "--review", "photographs/one.png"], "lies in photographs"),
+        (["photographs", "crops", "--review", "boxes.csv"], "expected the name of a PNG file"),
     ],
 )
 def test_mistakes(photographs, dakit, arguments, said):
