@@ -443,3 +443,45 @@ def test_too_few_images_for_validation_are_refused(tmp_path: Path) -> None:
         run(tmp_path, **{**CHOOSE, "train": tiny.images([0, 1, 2, 1, 2, 1, 2])})
     found = TrainClassifier(classifier=F, steps=1, batch_size=4, choose="validation").check_sizes({"train": 4})
     assert found == ["batch_size: 4 takes 4 images of train a step, but there are 3; at most 3 fits"]
+
+
+# --------------------------------------------------------------------------------- found by mutants
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_the_moments_are_adams(tmp_path: Path, weight_decay: float) -> None:
+    """After one step m = (1 - beta1) g and v = (1 - beta2) g^2, where beta2 = 0.999."""
+    saved = {}
+    for beta1 in (0.0, 0.25):
+        folder = tmp_path / str(beta1)
+        with pytest.raises(tiny.Interruption):
+            run(folder, tiny.Unplug(2), checkpoint_steps=1, steps=2, beta1=beta1, weight_decay=weight_decay)
+        state = load_state(folder / "checkpoint.safetensors")["parts"]["optimiser student"]["state"]
+        saved[beta1] = [moments for _, moments in sorted(state.items())]
+    for zero, quarter in zip(saved[0.0], saved[0.25], strict=True):
+        g = zero["exp_avg"]
+        torch.testing.assert_close(quarter["exp_avg"], 0.75 * g, rtol=1e-5, atol=1e-9)
+        torch.testing.assert_close(quarter["exp_avg_sq"], 0.001 * g**2, rtol=1e-4, atol=1e-15)
+
+
+class Kept(tiny.Lopsided):
+    """A loss whose teacher may be kept: it needs the maps alone."""
+
+    def condense(self, teacher: Prediction) -> Prediction:
+        return Prediction(teacher.logits[:, :0], teacher.features[:, :0], teacher.maps)
+
+
+@pytest.mark.parametrize(("extra_share", "times"), [(None, 1), (0.5, 1), (0.5, 3)])
+def test_a_kept_teacher_answers_for_the_images_of_extra(tmp_path: Path, extra_share: float | None, times: int) -> None:
+    """Each batch holds all of ``train`` and ``extra``, so the loss is that of all pairs, whatever the order."""
+    teacher, start = tiny.fresh(TEACHER, 60, tiny.CLASSES), tiny.fresh(F, 50, tiny.CLASSES)
+    extra = tiny.images([2, 0, 1, 2], seed=7)
+    run(
+        tmp_path, extra=extra, extra_share=extra_share, batch_size=8, steps=times, lr=1e-20,
+        teacher=teacher, init=start, transfer=tiny.spec(Kept),
+    )  # fmt: skip
+    taught, learned = (
+        torch.cat([said(network.build().eval(), images).maps[0] for images in (TRAIN, extra)])
+        for network in (teacher, start)
+    )
+    expected = float((taught - 2 * learned).square().mean())
+    assert history(tmp_path)["transfer"] == [pytest.approx(expected, rel=1e-3)] * times  # kept in half precision
+    assert not list(tmp_path.glob("teacher*"))

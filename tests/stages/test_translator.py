@@ -524,3 +524,22 @@ def test_a_discriminator_that_is_never_wrong_is_told(tmp_path: Path) -> None:
     ctx = tiny.context(tmp_path / "short")
     TrainTranslator(**STEP).run(ctx, source=white, target=white)
     assert ctx.warnings == []
+
+
+# --------------------------------------------------------------------------------- found by mutants
+def test_the_first_step_is_adams(tmp_path: Path) -> None:
+    """v = (1 - beta2) g^2 with beta2 = 0.999, m = (1 - beta1) g, and the weights go lr g / (|g| + 1e-8) down."""
+    plain = gradients(tmp_path / "0", classifier=F)
+    with pytest.raises(tiny.Interruption):
+        run(tmp_path / "1", tiny.Unplug(2), checkpoint_steps=1, classifier=F, steps=2, beta1=0.25, lr=0.01)
+    parts = load_state(tmp_path / "1" / "checkpoint.safetensors")["parts"]
+    before = dict(zip(("G_SW", "G_WS", "D_W", "D_S", "f_W"), earlier(), strict=True))
+    before["f_W"] = tiny.fresh(F, 50, tiny.CLASSES)
+    for player, names in (("generators", ("G_SW", "G_WS", "f_W")), ("critics", ("D_W", "D_S"))):
+        weights = [(parts[name][k], before[name].state[k]) for name in names for k in before[name].state]
+        states = [state for _, state in sorted(parts[f"optimiser {player}"]["state"].items())]
+        assert len(weights) == len(states) == len(plain[player])
+        for (after, start), state, g in zip(weights, states, plain[player], strict=True):
+            torch.testing.assert_close(state["exp_avg"], 0.75 * g, rtol=1e-4, atol=1e-9)
+            torch.testing.assert_close(state["exp_avg_sq"], 0.001 * g**2, rtol=1e-4, atol=1e-15)
+            torch.testing.assert_close(start - after, 0.01 * g / (g.abs() + 1e-8), rtol=1e-3, atol=1e-6)
