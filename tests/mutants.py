@@ -1,15 +1,17 @@
 """Put faults into dakit one by one and count those that the tests do not see; a script, not a test.
 
-    python tests/mutants.py --count 300 --seed 0 --out /tmp/before.json
-    python tests/mutants.py --again /tmp/before.json --out /tmp/after.json     # only those that lived
+    python tests/mutants.py --count 300 --seed 0 --out /tmp/before
+    python tests/mutants.py --again /tmp/before --out /tmp/after     # only those that lived
+
+``--out`` is a folder; the same command with it goes on where it was stopped, another folder begins anew.
 
 A mutant is one small change of the source: a comparison, a sign, an operator, a number, a string, a slice, a keyword
 argument, a part of a seed, a statement left out ... They are drawn from all places where one could be, so many of each
 file as its share of the places says, and at least one. The working tree is only read: every process has a copy.
 
 Each mutant is tried on the file's own tests first (the mirrored path, and doctests). Where it lives it goes on to the
-tests that name the module, to the own tests of modules that import it, and to ``LAST``. A test file that fails without
-a mutant is told and left out. ``tests/mutants.md`` says of the survivors that are known why no test can, or should,
+tests that name the module, to the own tests of modules that import it, and to ``LAST``. A test that fails without a
+mutant is told and left out. ``tests/mutants.md`` says of the survivors that are known why no test can, or should,
 see them.
 """
 
@@ -48,16 +50,9 @@ AREAS = {
 # Its numbers draw a face: with another one it is another face. Named on the command line it is tried too.
 LEFT_OUT = {"plugins/dakit_builtins/synthetic_faces.py"}
 LAST = ["tests/test_schema.py"]
-# These read the source or its documents, or measure: what they see is no wrong result.
-# The last runs the shipped recipes whole, for minutes.
-NEVER = {
-    "test_end_to_end.py",
-    "test_reference.py",
-    "test_docs.py",
-    "test_docs_meta.py",
-    "test_layers.py",
-    "test_benchmarks.py",
-}
+# These read the source or its documents, or measure: what they see is no wrong result. The last runs the shipped
+# recipes whole, for minutes.
+NEVER = {f"tests/test_{name}.py" for name in ("reference", "docs", "docs_meta", "layers", "benchmarks", "end_to_end")}
 # Every test needs these; a process that has them is forked for each mutant.
 PRELOADED = (
     "numpy torch torchvision kornia timm accelerate safetensors.torch sklearn.metrics sklearn.neighbors scipy.stats "
@@ -279,7 +274,7 @@ class _Places(ast.NodeVisitor):
         elif isinstance(value, int):
             self.place(node, ast.Constant(value + 1), ast.Constant(value - 1))
         elif isinstance(value, float):
-            self.place(node, ast.Constant(value * 2), ast.Constant(value / 2 if value else -1.0))
+            self.place(node, ast.Constant(value * 2 or 1.0), ast.Constant(value / 2 or -1.0))
         elif isinstance(value, str) and value and not re.search(r"\s", value):  # what has spaces is prose
             self.place(node, ast.Constant(value + "X"))
 
@@ -326,8 +321,9 @@ def tests_of(file: str) -> list[str]:
     users = sorted(
         mirrored(path) for path in read if not path.startswith("tests/") and imports(module(file), read[path])
     )
-    ordered = dict.fromkeys([mirrored(file), file, *near, *users, *LAST])
-    return [path for path in ordered if path in read and Path(path).name not in NEVER and "third_party" not in path]
+    doctests = [file] if ">>>" in read[file] else []
+    ordered = dict.fromkeys([mirrored(file), *doctests, *near, *users, *LAST])
+    return [path for path in ordered if path in read and path not in NEVER and "third_party" not in path]
 
 
 # ---------------------------------------------------------------------------------------------- trying
@@ -337,9 +333,14 @@ class Outcome(NamedTuple):
     seconds: float
     said: str = ""
 
+    @property
+    def usable(self) -> bool:
+        """Whether the file can be run at all: it ended, and what failed in it were tests."""
+        return self.state == "passed" or (self.state == "failed" and all("::" in name for name in self.by.split("\n")))
 
-class _FirstFailure:
-    """A pytest plugin that writes down what failed first."""
+
+class _Failures:
+    """A pytest plugin that writes down what failed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -351,12 +352,16 @@ class _FirstFailure:
         self.note(report)
 
     def note(self, report: Any) -> None:
-        if report.failed and not self.path.exists():
-            self.path.write_text(report.nodeid)
+        if report.failed:
+            with self.path.open("a") as file:
+                file.write(f"{report.nodeid}\n")
 
 
-def attempt(tree: Path, test: str, limit: float) -> Outcome:
-    """Run one test file in a forked process, in a tree, for so many seconds of computing."""
+def attempt(tree: Path, test: str, limit: float, usual: Outcome | None = None) -> Outcome:
+    """Run one test file in a forked process, in a tree, for so many seconds of computing.
+
+    Given how it ends usually, without the tests that fail then, and to the first that fails.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="try-", dir=tree.parent))
     began = time.monotonic()
     child = os.fork()
@@ -379,9 +384,10 @@ def attempt(tree: Path, test: str, limit: float) -> Outcome:
 
             hypothesis.settings.register_profile("mutants", derandomize=True, database=None, deadline=None)
             hypothesis.settings.load_profile("mutants")
-            flags = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore:Module already imported",
+            which = [] if usual is None else ["-x", *(f"--deselect={name}" for name in usual.by.split("\n") if name)]
+            flags = [*which, "-q", "-p", "no:cacheprovider", "-W", "ignore:Module already imported",
                      f"--basetemp={scratch / 'base'}"]  # fmt: skip
-            code = int(pytest.main([*flags, test], plugins=[_FirstFailure(scratch / "failed")]))
+            code = int(pytest.main([*flags, test], plugins=[_Failures(scratch / "failed")]))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -399,7 +405,7 @@ def attempt(tree: Path, test: str, limit: float) -> Outcome:
         os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status) if done else -signal.SIGXCPU
     failed = scratch / "failed"
-    by = failed.read_text() if failed.exists() else test
+    by = failed.read_text().strip() if failed.exists() else test
     state = "passed" if code in (0, 5) else "timeout" if code == -signal.SIGXCPU else "failed"  # 5: no tests
     said = "" if state == "passed" else (scratch / "output").read_text(errors="replace")[-2000:]
     shutil.rmtree(scratch, ignore_errors=True)
@@ -411,8 +417,8 @@ def judge(mutant: Mutant, tree: Path, base: Path, limit: float, further: int) ->
     target = tree / mutant.file
     right = (ROOT / mutant.file).read_bytes()
     result = {**mutant._asdict(), "state": "survived", "by": "", "own": False, "seconds": 0.0}
-    own = (mirrored(mutant.file), mutant.file)
-    for test in tests_of(mutant.file)[: 2 + further]:
+    tests, own = tests_of(mutant.file), (mirrored(mutant.file), mutant.file)
+    for test in tests[: sum(test in own for test in tests) + further]:
         known = base / test.replace("/", "+")
         if not known.exists():
             usual = attempt(tree, test, limit)
@@ -420,10 +426,10 @@ def judge(mutant: Mutant, tree: Path, base: Path, limit: float, further: int) ->
             part.write_text(json.dumps(usual))
             part.replace(known)  # two may do this at once
         usual = Outcome(*json.loads(known.read_text()))
-        if usual.state != "passed":
+        if not usual.usable:
             continue
         target.write_bytes(right[: mutant.start] + mutant.after.encode() + right[mutant.end :])
-        outcome = attempt(tree, test, min(limit, 3 * usual.seconds + 10))
+        outcome = attempt(tree, test, min(limit, 3 * usual.seconds + 10), usual)
         target.write_bytes(right)
         result["seconds"] += outcome.seconds
         if outcome.state != "passed":
@@ -432,13 +438,13 @@ def judge(mutant: Mutant, tree: Path, base: Path, limit: float, further: int) ->
     return result
 
 
-def work(number: int, folder: Path, mutants: list[Mutant], queue: int, limit: float, further: int) -> None:
+def work(number: int, folder: Path, out: Path, mutants: list[Mutant], queue: int, limit: float, further: int) -> None:
     """One process: its own copy of the tree, and mutants from the queue until there are none."""
     tree = folder / f"tree-{number}"
     while record := os.read(queue, 4):
         place = int.from_bytes(record, "little")
-        result = judge(mutants[place], tree, folder / "base", limit, further)
-        with (folder / "results.jsonl").open("a") as file:
+        result = judge(mutants[place], tree, out / "usual", limit, further)
+        with (out / "results.jsonl").open("a") as file:
             file.write(json.dumps(result) + "\n")
         print(f"{result['state']:9} {result['seconds']:5.0f} s  {result['key']}  {result['by']}", flush=True)
 
@@ -447,7 +453,6 @@ def copies(folder: Path, jobs: int) -> Iterator[Path]:
     import compileall
     import py_compile
 
-    (folder / "base").mkdir()
     for number in range(jobs):
         tree = folder / f"tree-{number}"
         unneeded = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", ".hypothesis", ".venv", "dist", "runs")
@@ -479,16 +484,22 @@ def table(results: list[dict[str, Any]], explained: set[str]) -> str:
     return "\n".join(lines)
 
 
+def _read(folder: Path) -> list[dict[str, Any]]:
+    """What was found so far."""
+    file = folder / "results.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", help="source files or folders; as it is, those of AREAS")
     parser.add_argument("--count", type=int, default=300, help="about so many mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", type=Path, help="results of an earlier call: try its survivors")
-    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "mutants.json")
+    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "mutants")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--limit", type=float, default=300, help="seconds of computing for a test file")
-    parser.add_argument("--further", type=int, default=12, help="so many test files after the file's own, at most")
+    parser.add_argument("--further", type=int, default=12, help="of so many test files after its own")
     parser.add_argument("--list", action="store_true", help="show the mutants and try none")
     options = parser.parse_args()
 
@@ -496,16 +507,16 @@ def main() -> None:
     files = sorted({str(path.relative_to(ROOT)) for part in wanted
                     for path in ([ROOT / part] if part.endswith(".py") else (ROOT / part).rglob("*.py"))}
                    - (set() if options.files else LEFT_OUT))  # fmt: skip
-    before: list[dict[str, Any]] = []
+    done: list[dict[str, Any]] = []
     if options.again:
-        before = json.loads(options.again.read_text())["mutants"]
+        before = _read(options.again)
         lived = {r["key"] for r in before if r["state"] == "survived"}
         files = sorted({r["file"] for r in before if r["key"] in lived})
         options_of = [option for file in files for place in _Places(file).places for option in place]
         mutants = [option for option in options_of if option.key in lived]
         for gone in sorted(lived - {mutant.key for mutant in mutants}):
             print(f"not there any more: {gone}")
-        before = [r for r in before if r["key"] not in lived]
+        done = [r for r in before if r["key"] not in lived]
     else:
         mutants = draw(files, options.count, options.seed)
     if options.list:
@@ -513,6 +524,11 @@ def main() -> None:
             print(f"{mutant.file}:{mutant.line}  {mutant.key}")
         return
 
+    (options.out / "usual").mkdir(parents=True, exist_ok=True)
+    tried = {r["key"] for r in _read(options.out)}
+    with (options.out / "results.jsonl").open("a") as file:
+        file.writelines(json.dumps(r) + "\n" for r in done if r["key"] not in tried)
+    mutants = [mutant for mutant in mutants if mutant.key not in tried]
     os.nice(10)
     threads = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
     os.environ |= {f"{name}_NUM_THREADS": "1" for name in threads} | {"PYTHONDONTWRITEBYTECODE": "1"}
@@ -534,20 +550,17 @@ def main() -> None:
             worker = os.fork()
             if worker == 0:
                 try:
-                    work(number, folder, mutants, queue, options.limit, options.further)
+                    work(number, folder, options.out, mutants, queue, options.limit, options.further)
                 finally:
                     os._exit(0)
             workers.append(worker)
         for worker in workers:
             os.waitpid(worker, 0)
-        written = folder / "results.jsonl"
-        results = [json.loads(line) for line in written.read_text().splitlines()] if written.exists() else []
-        for path in sorted((folder / "base").iterdir()):
-            usual = Outcome(*json.loads(path.read_text()))
-            if usual.state != "passed":
-                print(f"left out, as it fails without a mutant: {path.name.replace('+', '/')}\n{usual.said}")
-    results = sorted(before + results, key=lambda r: (r["file"], r["line"], r["key"]))
-    options.out.write_text(json.dumps({"seed": options.seed, "mutants": results}, indent=1) + "\n")
+    for path in sorted((options.out / "usual").iterdir()):
+        usual = Outcome(*json.loads(path.read_text()))
+        if usual.state != "passed":
+            print(f"left out, as it fails without a mutant:\n{usual.by}\n{usual.said}")
+    results = sorted(_read(options.out), key=lambda r: (r["file"], r["line"], r["key"]))
     explanations = ROOT / "tests/mutants.md"
     explained = set(re.findall(r"^- `(.+?)`: ", explanations.read_text(), re.M)) if explanations.exists() else set()
     for result in results:

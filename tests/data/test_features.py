@@ -213,3 +213,21 @@ def test_an_anchor_that_greed_leaves_short_is_named():
     pool, anchors = torch.tensor([[0.0], [1], [9]]), torch.tensor([[0.0], [0], [10]])
     with pytest.raises(DakitError, match="leaves anchor 2 with only 1 of 2"):
         nearest_with_reuse([pool], anchors, 2, max_reuse=2, **one_group(pool, anchors))
+
+
+# --------------------------------------------------------------------------------- found by mutants
+@pytest.mark.parametrize("part", [None, range(30)])
+def test_other_processes_are_asked_where_each_has_a_part_and_only_there(monkeypatch, part):
+    """One that waits for others which do not call this would wait for ever."""
+    told = []
+
+    def tell(tensor, process=0):
+        told.append(process)
+        return tensor
+
+    monkeypatch.setattr("dakit.data.features.processes.told", tell)
+    generator = torch.Generator().manual_seed(0)
+    pool, anchors = torch.randn(30, 4, generator=generator), torch.randn(3, 4, generator=generator)
+    indices, _ = nearest([pool], anchors, 5, part=part, **one_group(pool, anchors))
+    assert indices.tolist() == all_distances(anchors, pool).argsort(1)[:, :5].tolist()
+    assert told == ([] if part is None else [0, 0])

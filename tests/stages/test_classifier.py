@@ -454,7 +454,9 @@ def test_the_moments_are_adams(tmp_path: Path, weight_decay: float) -> None:
         folder = tmp_path / str(beta1)
         with pytest.raises(tiny.Interruption):
             run(folder, tiny.Unplug(2), checkpoint_steps=1, steps=2, beta1=beta1, weight_decay=weight_decay)
-        state = load_state(folder / "checkpoint.safetensors")["parts"]["optimiser student"]["state"]
+        parts = load_state(folder / "checkpoint.safetensors")["parts"]
+        assert set(parts) == {"student", "optimiser student"}
+        state = parts["optimiser student"]["state"]
         saved[beta1] = [moments for _, moments in sorted(state.items())]
     for zero, quarter in zip(saved[0.0], saved[0.25], strict=True):
         g = zero["exp_avg"]
