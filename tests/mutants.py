@@ -382,7 +382,10 @@ def attempt(tree: Path, test: str, limit: float, usual: Outcome | None = None) -
             import hypothesis
             import pytest
 
-            hypothesis.settings.register_profile("mutants", derandomize=True, database=None, deadline=None)
+            phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)  # a smaller example is of no use here
+            hypothesis.settings.register_profile(
+                "mutants", derandomize=True, database=None, deadline=None, phases=phases
+            )
             hypothesis.settings.load_profile("mutants")
             which = [] if usual is None else ["-x", *(f"--deselect={name}" for name in usual.by.split("\n") if name)]
             flags = [*which, "-q", "-p", "no:cacheprovider", "-W", "ignore:Module already imported",
@@ -418,7 +421,7 @@ def judge(mutant: Mutant, tree: Path, base: Path, limit: float, further: int) ->
     right = (ROOT / mutant.file).read_bytes()
     result = {**mutant._asdict(), "state": "survived", "by": "", "own": False, "seconds": 0.0}
     tests, own = tests_of(mutant.file), (mirrored(mutant.file), mutant.file)
-    for test in tests[: sum(test in own for test in tests) + further]:
+    for test in tests[: max(1, sum(test in own for test in tests)) + further]:
         known = base / test.replace("/", "+")
         if not known.exists():
             usual = attempt(tree, test, limit)

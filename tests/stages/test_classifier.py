@@ -487,3 +487,11 @@ def test_a_kept_teacher_answers_for_the_images_of_extra(tmp_path: Path, extra_sh
     expected = float((taught - 2 * learned).square().mean())
     assert history(tmp_path)["transfer"] == [pytest.approx(expected, rel=1e-3)] * times  # kept in half precision
     assert not list(tmp_path.glob("teacher*"))
+
+
+def test_what_is_not_learned_gets_no_gradient(tmp_path: Path) -> None:
+    """A probe would otherwise pay for a backward pass through all of the network."""
+    spec, built = tiny.recorded(tiny.Classifier)
+    run(tmp_path, classifier=spec, init=None, update="head")
+    assert [name for name, p in built[0].named_parameters() if p.requires_grad] == ["head.weight", "head.bias"]
+    assert built[0].body.weight.grad is None

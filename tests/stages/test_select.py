@@ -125,3 +125,15 @@ def test_what_was_chosen_is_kept_to_be_looked_at(tmp_path: Path) -> None:
     assert (anchors == pick(ANCHORS, [2, 0])).all()
     assert [title for title, _ in chosen] == ["a\nc", "b\na"]
     assert (chosen[1][1] == pick(POOL, [3, 0])).all()
+
+
+# --------------------------------------------------------------------------------- found by mutants
+def test_all_processes_call_a_selector_that_works_together_and_no_other():
+    class Together:
+        together = True
+
+    class Alone:
+        pass
+
+    assert Select(selector=tiny.spec(Together)).together is True
+    assert Select(selector=tiny.spec(Alone)).together is False
