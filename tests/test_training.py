@@ -544,3 +544,28 @@ def test_every_generator_has_its_seed(seed):
     generator = torch.Generator().manual_seed(seed)
     expected = random.Random(seed).random(), np.random.RandomState(seed & 0xFFFFFFFF).rand()
     assert drawn == (*expected, float(torch.rand((), generator=generator)))
+
+
+@pytest.mark.parametrize(
+    ("device", "together", "gpu", "on_cpu"),
+    [
+        ("cpu", 1, False, True),
+        ("cpu", 1, True, True),
+        ("cpu", 2, True, True),
+        ("auto", 1, False, False),  # accelerate takes what there is
+        ("auto", 1, True, False),
+        ("auto", 2, True, False),
+        ("auto", 2, False, True),
+        ("cuda", 1, True, False),
+        ("cuda", 2, True, False),
+    ],
+)
+@pytest.mark.parametrize(("precision", "named"), [("fp32", "no"), ("bf16", "bf16")])
+def test_which_device_accelerate_is_told_to_take(monkeypatch, device, together, gpu, on_cpu, precision, named):
+    told = {}
+    monkeypatch.setattr("dakit.training.processes.count", lambda: together)
+    monkeypatch.setattr("dakit.training.processes.join", lambda *, cuda: told.update(joined_for_gpu=cuda))
+    monkeypatch.setattr("dakit.training.torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("dakit.training.Accelerator", lambda **given: told.update(given))
+    accelerator(Engine(device=device, precision=precision))
+    assert told == {"joined_for_gpu": not on_cpu, "cpu": on_cpu, "mixed_precision": named}

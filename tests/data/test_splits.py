@@ -312,3 +312,17 @@ def test_large_is_by_all_images_not_by_those_of_one_class(seed):
         tested = Split(folds=2).apply(images, fold, seed)["test"]
         assert Counter(images.labels[i] for i in tested) == {0: 8, 1: 16}
         assert len({images.groups[i] == "crowd" for i in tested if images.labels[i] == 1}) == 1
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_a_fraction_that_leaves_a_side_empty_is_refused(fraction):
+    with pytest.raises(DakitError, match=f"holdout: {fraction} leaves a side empty"):
+        Split(holdout=fraction)
+
+
+def test_two_published_parts_are_enough_for_folds_and_one_is_not():
+    images = dataset([0, 1, 2] * 4, parts=["b", "a"] * 6)
+    assert Split(folds="predefined").rounds(images) == 2
+    assert Split(folds="predefined").apply(images, 0, 0)["test"] == [1, 3, 5, 7, 9, 11]
+    with pytest.raises(DakitError, match="needs at least two parts; here is a"):
+        Split(folds="predefined").rounds(dataset([0, 1, 2], parts=["a"] * 3))

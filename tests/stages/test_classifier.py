@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import tiny
 from dakit.data.sets import Subset, TensorImages, Unlabelled
 from dakit.errors import DakitError
-from dakit.interfaces import Prediction, Trained
+from dakit.interfaces import Context, Engine, Prediction, Trained
 from dakit.report.thumbnails import examples, load_strips, pick
 from dakit.stages import classifier as classifier_module
 from dakit.stages.classifier import SHOWN, TrainClassifier
@@ -495,3 +495,19 @@ def test_what_is_not_learned_gets_no_gradient(tmp_path: Path) -> None:
     run(tmp_path, classifier=spec, init=None, update="head")
     assert [name for name, p in built[0].named_parameters() if p.requires_grad] == ["head.weight", "head.bias"]
     assert built[0].body.weight.grad is None
+
+
+def test_every_seed_keeps_other_images_for_validation(tmp_path: Path) -> None:
+    """And the same seed the same, whatever stands in torch's own generator."""
+    learned = []
+    for number, seed in enumerate((3, 3, 4, 5)):
+        spec, built = tiny.recorded(Watched)
+        stage = TrainClassifier(classifier=spec, steps=9, batch_size=4, choose="validation", validation=0.25)
+        (tmp_path / str(number)).mkdir()
+        torch.manual_seed(number)
+        context = Context(tmp_path / str(number), seed=seed, engine=Engine(device="cpu"))
+        stage.run(context, train=numbered([0, 1, 2] * 16, 0))
+        learned.append({value for batch in built[0].seen for value in batch})
+    assert [len(some) for some in learned] == [36] * 4  # nine batches show all once
+    assert learned[0] == learned[1]
+    assert len(set(map(frozenset, learned))) == 3

@@ -194,3 +194,18 @@ def test_a_translator_that_takes_a_label_away_is_told(tmp_path: Path) -> None:
     ctx = tiny.context(tmp_path / "same")
     Synthesise().run(ctx, images=given, translator=Trained(tiny.spec(nn.Identity), {}), judge=judge)
     assert ctx.warnings == []
+
+
+# --------------------------------------------------------------------------------- found by mutants
+def test_one_process_is_told_as_one(tmp_path: Path) -> None:
+    told: list[Any] = []
+
+    class Watcher(tiny.Unplug):
+        def work_started(self, title: str, steps: int | None) -> None:
+            told.append((title, steps))
+
+        def step(self, done: int, losses: Any) -> None:
+            told.append((done, dict(losses)))
+
+    Synthesise(batch_size=2).run(tiny.context(tmp_path, Watcher(0)), images=tiny.images([0, 1, 2]), translator=NEGATIVE)
+    assert told == [("translating 3 images", 3), (2, {}), (3, {})]
