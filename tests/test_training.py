@@ -569,3 +569,25 @@ def test_which_device_accelerate_is_told_to_take(monkeypatch, device, together, 
     monkeypatch.setattr("dakit.training.Accelerator", lambda **given: told.update(given))
     accelerator(Engine(device=device, precision=precision))
     assert told == {"joined_for_gpu": not on_cpu, "cpu": on_cpu, "mixed_precision": named}
+
+
+@pytest.mark.parametrize(("steps", "lines"), [(3, [1, 2, 3]), (401, [*range(2, 401, 2), 401])])
+def test_the_history_is_the_mean_since_its_last_line(tmp_path, steps, lines):
+    """About two hundred lines: one for every step or, of 401 steps, for every second and the last."""
+    trainer = Trainer(Context(tmp_path, engine=CPU))
+    weight = nn.Parameter(torch.zeros(()))
+
+    def step(n):
+        trainer.backward({"loss": weight * 1.0})
+        return {"square": torch.tensor(float(n * n))}
+
+    history = trainer.fit(
+        title="t",
+        steps=steps,
+        networks={},
+        optimisers={"o": torch.optim.SGD([weight], lr=0.1)},
+        decay_from=1,
+        step=step,
+    )
+    expected = [np.mean([n * n for n in range(before, line)]) for before, line in pairwise([0, *lines])]
+    assert history == {"step": lines, "square": pytest.approx(expected)}

@@ -543,3 +543,21 @@ def test_the_first_step_is_adams(tmp_path: Path) -> None:
             torch.testing.assert_close(state["exp_avg"], 0.75 * g, rtol=1e-4, atol=1e-9)
             torch.testing.assert_close(state["exp_avg_sq"], 0.001 * g**2, rtol=1e-4, atol=1e-15)
             torch.testing.assert_close(start - after, 0.01 * g / (g.abs() + 1e-8), rtol=1e-3, atol=1e-6)
+
+
+def test_the_draws_of_version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not right or wrong, but the same in every release: where they change, ``version`` must rise with them."""
+    values = torch.arange(6, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 6)
+    source, target = TensorImages(values), TensorImages(values + 100)
+    drawn: list[list[int]] = []
+
+    def look(self: Any, trainer: Any, nets: Any, pools: Any, x_s: Tensor, y_s: Tensor, x_w: Tensor, *_: Any) -> Any:
+        drawn.append(to_uint8(torch.cat([x_s, x_w]))[:, 0, 0, 0].tolist())
+        trainer.backward({"loss": nets["G_SW"](x_s).mean()})
+        return {}
+
+    monkeypatch.setattr(TrainTranslator, "step", look)
+    assert TrainTranslator.version == 2
+    stage = TrainTranslator(**{**STEP, "batch_size": 2, "steps": 3})
+    stage.run(tiny.context(tmp_path), source=source, target=target)
+    assert drawn == [[4, 5, 105, 101], [0, 1, 103, 102], [2, 3, 100, 104]]
