@@ -1,7 +1,7 @@
 """Put faults into dakit one by one and count those that the tests do not see; a script, not a test.
 
     python tests/mutants.py --count 300 --seed 0 --out /tmp/before
-    python tests/mutants.py --again /tmp/before --out /tmp/after     # only those that lived
+    python tests/mutants.py --again /tmp/before --out /tmp/after     # only what lived and is not explained
 
 ``--out`` is a folder; the same command with it goes on where it was stopped, another folder begins anew.
 
@@ -498,7 +498,9 @@ def main() -> None:
     parser.add_argument("files", nargs="*", help="source files or folders; as it is, those of AREAS")
     parser.add_argument("--count", type=int, default=300, help="about so many mutants")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--again", type=Path, help="results of an earlier call: try its survivors")
+    parser.add_argument(
+        "--again", type=Path, help="folder of an earlier call: try its survivors that are not explained"
+    )
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "mutants")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--limit", type=float, default=300, help="seconds of computing for a test file")
@@ -510,10 +512,12 @@ def main() -> None:
     files = sorted({str(path.relative_to(ROOT)) for part in wanted
                     for path in ([ROOT / part] if part.endswith(".py") else (ROOT / part).rglob("*.py"))}
                    - (set() if options.files else LEFT_OUT))  # fmt: skip
+    explanations = ROOT / "tests/mutants.md"
+    explained = set(re.findall(r"^- `(.+?)`: ", explanations.read_text(), re.M)) if explanations.exists() else set()
     done: list[dict[str, Any]] = []
     if options.again:
         before = _read(options.again)
-        lived = {r["key"] for r in before if r["state"] == "survived"}
+        lived = {r["key"] for r in before if r["state"] == "survived"} - explained
         files = sorted({r["file"] for r in before if r["key"] in lived})
         options_of = [option for file in files for place in _Places(file).places for option in place]
         mutants = [option for option in options_of if option.key in lived]
@@ -564,8 +568,6 @@ def main() -> None:
         if usual.state != "passed":
             print(f"left out, as it fails without a mutant:\n{usual.by}\n{usual.said}")
     results = sorted(_read(options.out), key=lambda r: (r["file"], r["line"], r["key"]))
-    explanations = ROOT / "tests/mutants.md"
-    explained = set(re.findall(r"^- `(.+?)`: ", explanations.read_text(), re.M)) if explanations.exists() else set()
     for result in results:
         if result["state"] == "survived" and result["key"] not in explained:
             print(f"survived: {result['file']}:{result['line']}  {result['key']}")
