@@ -17,6 +17,7 @@ from dakit.data.sets import TensorImages, Unlabelled
 from dakit.errors import DakitError
 from dakit.interfaces import Trained
 from dakit.report.pictures import GAP
+from dakit.report.thumbnails import load_strips
 from dakit.stages import translator
 from dakit.stages.translator import (
     ImagePool,
@@ -561,3 +562,11 @@ def test_the_draws_of_version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     stage = TrainTranslator(**{**STEP, "batch_size": 2, "steps": 3})
     stage.run(tiny.context(tmp_path), source=source, target=target)
     assert drawn == [[4, 5, 105, 101], [0, 1, 103, 102], [2, 3, 100, 104]]
+
+
+def test_every_row_of_a_picture_has_its_title(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = {}
+    monkeypatch.setattr(translator, "grid_png", lambda rows, names, path: titles.update({path.name: list(names)}))
+    run(tmp_path, steps=4, samples=3, sample_rows=2)
+    assert titles == {"samples.png": ["source", "step 0", "step 2", "step 4"], "pairs.png": ["source", "generated"]}
+    assert [name for name, _ in load_strips(tmp_path / "samples.npz")] == ["source", "step 0", "step 2", "step 4"]
