@@ -15,6 +15,7 @@ mutant is told and left out. ``tests/mutants.md`` says of the survivors that are
 see them.
 """
 
+# ruff: noqa: T201
 from __future__ import annotations
 
 import argparse
