@@ -19,6 +19,7 @@ from dakit.training import (
     NonFiniteLoss,
     Trainer,
     accelerator,
+    checkpoints,
     derive_seed,
     load_state,
     save_state,
@@ -591,3 +592,28 @@ def test_the_history_is_the_mean_since_its_last_line(tmp_path, steps, lines):
     )
     expected = [np.mean([n * n for n in range(before, line)]) for before, line in pairwise([0, *lines])]
     assert history == {"step": lines, "square": pytest.approx(expected)}
+
+
+def test_what_is_placed_to_be_trained_is_in_training_mode_and_what_is_not_is_frozen(tmp_path):
+    """Whatever it was before: a network with pretrained weights may come in evaluation mode."""
+    trainer = Trainer(Context(tmp_path, engine=CPU))
+    for before in (True, False):
+        assert trainer.place(nn.Sequential(nn.Dropout()).train(before), train=True)[0].training
+        frozen = trainer.place(nn.Sequential(nn.Linear(1, 1)).train(before), train=False)
+        assert not frozen[0].training
+        assert not frozen[0].weight.requires_grad
+
+
+def test_checkpoints_come_by_the_minute(tmp_path, monkeypatch):
+    """Counted from the last one, whichever interval asked for it."""
+    now, saved = [1000.0], []
+    monkeypatch.setattr("dakit.training.time.monotonic", lambda: now[0])
+    engine = Engine(device="cpu", checkpoint_minutes=2, checkpoint_steps=10)
+    step_done = checkpoints(engine, 0, lambda: saved.append(now[0]))
+    for done, seconds in enumerate((119, 120, 121, 240, 242, 300), 1):
+        now[0] = 1000.0 + seconds
+        step_done(done)
+    assert saved == [1121.0, 1242.0]
+    step_done(14)
+    step_done(15)  # the tenth since the last
+    assert saved == [1121.0, 1242.0, 1300.0]

@@ -522,3 +522,11 @@ def test_the_draws_of_version_2(tmp_path: Path) -> None:
     assert both == [[5, 4, 9, 8, 6, 7, 103, 100], [0, 11, 10, 3, 1, 2, 102, 101]]
     without = seen(tmp_path / "2", train=train, choose="validation", validation=0.25, batch_size=3, steps=3)
     assert without == [[6, 9, 2], [11, 7, 10], [5, 3, 4]]
+
+
+def test_of_equals_the_first_is_taken(tmp_path: Path) -> None:
+    """A learning rate that moves no weight leaves eleven of them."""
+    ctx = tiny.context(tmp_path)
+    stage = TrainClassifier(classifier=F, steps=10, batch_size=4, lr=1e-20, choose="validation", validation=0.25)
+    stage.run(ctx, train=MANY)
+    assert ctx.facts["chosen"]["steps"] == 0

@@ -209,3 +209,12 @@ def test_one_process_is_told_as_one(tmp_path: Path) -> None:
 
     Synthesise(batch_size=2).run(tiny.context(tmp_path, Watcher(0)), images=tiny.images([0, 1, 2]), translator=NEGATIVE)
     assert told == [("translating 3 images", 3), (2, {}), (3, {})]
+
+
+def test_a_judge_may_know_one_class_of_which_all_images_are(tmp_path: Path) -> None:
+    ctx = tiny.context(tmp_path)
+    judge = Trained(tiny.spec(Threshold), {}, ("a", "b"))
+    images = tiny.images([0, 0], classes=("a", "b"))
+    images.images[0], images.images[1] = 200, 50  # whose negatives are dark and light
+    Synthesise().run(ctx, images=images, translator=NEGATIVE, judge=judge)
+    assert ctx.facts["label_agreement"] == {"mean": 0.5, "by_class": {"a": 0.5}}
