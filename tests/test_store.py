@@ -9,6 +9,7 @@ import subprocess
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from dakit.data.sets import Relabelled, Subset, TensorImages, Unlabelled
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Trained
 from dakit.metrics import Evaluation
-from dakit.store import MARKER, Store, digest
+from dakit.store import MARKER, Store, damaged, digest
 from dakit.training import save_state, trained
 from dakit.verify import verify
 
@@ -570,3 +571,27 @@ def test_pixels_that_are_no_inputs_are_kept_one_image_at_a_time(store):
     back = store.open("stage", result.marker["key"], {}).output("thing")
     assert torch.equal(torch.from_numpy(np.array(back.images)), pool.images + 1)
     assert list(back.labels) == [1, 1, 0, 0]
+
+
+# --------------------------------------------------------------------------------- found by mutants
+def test_writing_makes_the_folder_and_all_above_it(tmp_path, registry):
+    for _ in range(2):  # and does not mind that it is there
+        with Store(tmp_path / "a" / "b" / "store", registry).writing():
+            assert (tmp_path / "a" / "b" / "store" / "lock").read_text().startswith(f"pid {os.getpid()} on ")
+
+
+def test_an_output_that_is_not_there_is_told_with_those_that_are(store):
+    result = put(store, Two(images(), None))
+    with pytest.raises(DakitError, match="has no output three; it has one, two"):
+        result.output("three")
+
+
+@pytest.mark.parametrize("place", ["adapt-0123456789abcdef", "adapt-0123456789abcdef.part"])
+def test_damage_under_way_names_the_stage_too(tmp_path, place):
+    assert "--fresh adapt to make" in str(damaged(tmp_path / place / "checkpoint.safetensors"))
+
+
+def test_the_peak_is_in_bytes(store):
+    """A process that has torch loaded holds between 100 MB and, on any machine that tests this, 100 GB."""
+    peak = put(store, images()).marker["peak_bytes"]
+    assert max(1e8, psutil.Process().memory_info().rss / 2) < peak < 1e11

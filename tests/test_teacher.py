@@ -105,3 +105,30 @@ def test_a_killed_run_uses_what_was_finished_and_does_again_what_was_not(tmp_pat
     third, network, _ = made(tmp_path, {}, SoftTargets())
     assert network.seen == 1 + len(IMAGES)
     assert torch.equal(third(x, which, None).logits, expected.logits)
+
+
+# --------------------------------------------------------------------------------- found by mutants
+@pytest.mark.parametrize(("augment", "forms"), [({}, 1), ({"flip": 0.5}, 2)])
+def test_the_look_at_all_images_is_told_batch_by_batch(tmp_path: Path, augment: Augment, forms: int) -> None:
+    """Five images in batches of two are three steps, in however many forms."""
+    told: list[Any] = []
+
+    class Watcher(tiny.Unplug):
+        def work_started(self, title: str, steps: int | None) -> None:
+            told.append((title, steps))
+
+        def step(self, done: int, losses: Any) -> None:
+            told.append((done, dict(losses)))
+
+    trainer = Trainer(tiny.context(tmp_path, Watcher(0)))
+    network = Counted().eval().requires_grad_(False)
+    Teacher(trainer, network, SoftTargets(), IMAGES, Augmentation(augment), draws=100, batch_size=2)
+    assert told == [("the teacher looks once at 5 images", 3), (1, {}), (2, {}), (3, {})]
+    assert network.seen == 5 * forms + 1
+
+
+def test_it_keeps_from_the_draws_on_at_which_that_costs_no_more(tmp_path: Path) -> None:
+    """Two forms of five images are ten looks."""
+    assert not made(tmp_path / "9", {"flip": 0.5}, SoftTargets(), 9)[0].keeps
+    (tmp_path / "10").mkdir()
+    assert made(tmp_path / "10", {"flip": 0.5}, SoftTargets(), 10)[0].keeps

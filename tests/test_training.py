@@ -3,9 +3,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import random
 from itertools import pairwise
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -17,6 +19,7 @@ from dakit.training import (
     NonFiniteLoss,
     Trainer,
     accelerator,
+    checkpoints,
     derive_seed,
     load_state,
     save_state,
@@ -531,3 +534,86 @@ def test_seeds_are_the_same_on_every_machine():
     assert len({derive_seed(0, n) for n in range(100)}) == 100
     assert derive_seed("1") != derive_seed(1)
     assert derive_seed(1, 2) != derive_seed(12)
+
+
+# --------------------------------------------------------------------------------- found by mutants
+@pytest.mark.parametrize("seed", [0, 5, 2**31 + 1, 2**32 - 1, 2**32 + 3, 2**63 - 1])
+def test_every_generator_has_its_seed(seed):
+    """NumPy's takes 32 bits."""
+    seed_everything(seed)
+    drawn = random.random(), np.random.rand(), float(torch.rand(()))
+    generator = torch.Generator().manual_seed(seed)
+    expected = random.Random(seed).random(), np.random.RandomState(seed & 0xFFFFFFFF).rand()
+    assert drawn == (*expected, float(torch.rand((), generator=generator)))
+
+
+@pytest.mark.parametrize(
+    ("device", "together", "gpu", "on_cpu"),
+    [
+        ("cpu", 1, False, True),
+        ("cpu", 1, True, True),
+        ("cpu", 2, True, True),
+        ("auto", 1, False, False),  # accelerate takes what there is
+        ("auto", 1, True, False),
+        ("auto", 2, True, False),
+        ("auto", 2, False, True),
+        ("cuda", 1, True, False),
+        ("cuda", 2, True, False),
+    ],
+)
+@pytest.mark.parametrize(("precision", "named"), [("fp32", "no"), ("bf16", "bf16")])
+def test_which_device_accelerate_is_told_to_take(monkeypatch, device, together, gpu, on_cpu, precision, named):
+    told = {}
+    monkeypatch.setattr("dakit.training.processes.count", lambda: together)
+    monkeypatch.setattr("dakit.training.processes.join", lambda *, cuda: told.update(joined_for_gpu=cuda))
+    monkeypatch.setattr("dakit.training.torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("dakit.training.Accelerator", lambda **given: told.update(given))
+    accelerator(Engine(device=device, precision=precision))
+    assert told == {"joined_for_gpu": not on_cpu, "cpu": on_cpu, "mixed_precision": named}
+
+
+@pytest.mark.parametrize(("steps", "lines"), [(3, [1, 2, 3]), (401, [*range(2, 401, 2), 401])])
+def test_the_history_is_the_mean_since_its_last_line(tmp_path, steps, lines):
+    """About two hundred lines: one for every step or, of 401 steps, for every second and the last."""
+    trainer = Trainer(Context(tmp_path, engine=CPU))
+    weight = nn.Parameter(torch.zeros(()))
+
+    def step(n):
+        trainer.backward({"loss": weight * 1.0})
+        return {"square": torch.tensor(float(n * n))}
+
+    history = trainer.fit(
+        title="t",
+        steps=steps,
+        networks={},
+        optimisers={"o": torch.optim.SGD([weight], lr=0.1)},
+        decay_from=1,
+        step=step,
+    )
+    expected = [np.mean([n * n for n in range(before, line)]) for before, line in pairwise([0, *lines])]
+    assert history == {"step": lines, "square": pytest.approx(expected)}
+
+
+def test_what_is_placed_to_be_trained_is_in_training_mode_and_what_is_not_is_frozen(tmp_path):
+    """Whatever it was before: a network with pretrained weights may come in evaluation mode."""
+    trainer = Trainer(Context(tmp_path, engine=CPU))
+    for before in (True, False):
+        assert trainer.place(nn.Sequential(nn.Dropout()).train(before), train=True)[0].training
+        frozen = trainer.place(nn.Sequential(nn.Linear(1, 1)).train(before), train=False)
+        assert not frozen[0].training
+        assert not frozen[0].weight.requires_grad
+
+
+def test_checkpoints_come_by_the_minute(tmp_path, monkeypatch):
+    """Counted from the last one, whichever interval asked for it."""
+    now, saved = [1000.0], []
+    monkeypatch.setattr("dakit.training.time.monotonic", lambda: now[0])
+    engine = Engine(device="cpu", checkpoint_minutes=2, checkpoint_steps=10)
+    step_done = checkpoints(engine, 0, lambda: saved.append(now[0]))
+    for done, seconds in enumerate((119, 120, 121, 240, 242, 300), 1):
+        now[0] = 1000.0 + seconds
+        step_done(done)
+    assert saved == [1121.0, 1242.0]
+    step_done(14)
+    step_done(15)  # the tenth since the last
+    assert saved == [1121.0, 1242.0, 1300.0]

@@ -148,3 +148,31 @@ def test_nothing_of_the_maps_size_is_made_but_their_gradient(form: Any, power: i
         loss = AttentionTransfer(form=form, power=power)(Prediction(empty, empty, (taught,), rectified=True), said)
         loss.backward()
     assert sizes.made <= 1  # a sum's gradient is a view that is written out once
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("power", [1, 2, 3])
+def test_rectified_maps_against_the_equations(form: Any, power: int) -> None:
+    """Maps after a ReLU, half of them zero, as classifiers of this house give them; on each side or on both."""
+    teacher, student = maps(0, 4, 6).relu(), maps(1, 3, 6).relu()
+    expected = by_hand(form, power, 0.7, [(teacher, student)])
+    loss = AttentionTransfer(form=form, power=power, beta=0.7)
+    for of_teacher in (True, False):
+        for of_student in (True, False):
+            told = loss(
+                prediction(teacher)._replace(rectified=of_teacher), prediction(student)._replace(rectified=of_student)
+            )
+            assert told.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("power", [1, 2, 3])
+def test_what_a_teacher_is_condensed_to_gives_the_same_loss(form: Any, power: int) -> None:
+    """One channel for each size, of the deepest map of that size, and neither logits nor features."""
+    whole = prediction(maps(0, 4, 6), maps(1, 5, 6), maps(2, 3, 3))
+    student = prediction(maps(3, 2, 6), maps(4, 7, 3))
+    loss = AttentionTransfer(form=form, power=power)
+    condensed = loss.condense(whole)
+    assert [tuple(one.shape) for one in condensed.maps] == [(3, 1, 6, 7), (3, 1, 3, 4)]
+    assert condensed.logits.shape == condensed.features.shape == (3, 0)
+    assert loss(condensed, student).item() == pytest.approx(loss(whole, student).item(), rel=1e-12)

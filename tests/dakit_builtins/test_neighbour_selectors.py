@@ -442,3 +442,19 @@ def test_auto_takes_opentsne_above_two_thousand_images(monkeypatch, count, chose
     pool, anchors = images(count - 1, 2), images(1, 2, seed=1)
     choose(TsneKnn(neighbours=1, extractor="classifier", pca=3, sample=20, seed=5), pool, anchors, PixelStem())
     assert asked == [(chosen, 30.0, 5)]
+
+
+# --------------------------------------------------------------------------------- found by mutants
+@pytest.mark.parametrize(("seed", "taken"), [(7, 7), (2**32, 0), (2**32 + 7, 7), (2**63 - 1, 2**32 - 1)])
+def test_a_seed_of_more_than_32_bits_is_cut_for_the_libraries(monkeypatch, seed, taken):
+    """A stage's seed has 63 bits, and they take 32."""
+    given = []
+
+    def tsne(points, perplexity, dimensions, method, seed):
+        given.append(seed)
+        return points[:, :dimensions].astype(float)
+
+    monkeypatch.setattr("dakit_builtins.neighbour_selectors._tsne", tsne)
+    selector = TsneKnn(neighbours=1, extractor="classifier", perplexity=3, seed=seed)
+    selector.embed(images(12), images(4, seed=1), classifier=PixelStem(), device=CPU)
+    assert given == [taken]

@@ -45,7 +45,10 @@ def test_rounding_in_fp32_is_as_documented() -> None:
     exact = F.conv2d(x.double(), layer.weight.double(), layer.bias.double())
     error = (layer(x) - exact).norm() / exact.norm()
     direct = (F.conv2d(x, layer.weight, layer.bias) - exact).norm() / exact.norm()
-    assert direct < 5e-7 < 1e-6 < error < 5e-6  # and so the other way was taken
+    # And so the other way was taken. How the direct sum is ordered depends on the machine: 3e-7 with AVX-512, 9e-7 with
+    # AVX2.
+    assert 1.5 * direct < error < 5e-6
+    assert direct < 1.5e-6
 
 
 @pytest.mark.parametrize("way", ["sides", "autocast"])

@@ -103,3 +103,17 @@ def test_gradients_pass():
 def test_a_small_change_of_colour_is_a_small_change_of_the_image(wanted):
     images = faces()
     assert (Augmentation(wanted)(images) - images).abs().max() < 0.1
+
+
+# --------------------------------------------------------------------------------- found by mutants
+@pytest.mark.parametrize("colour", [0.2, 1.0])
+def test_the_hue_turns_by_as_much_as_a_quarter_of_colour(colour):
+    """The largest of a thousand even draws in [-q, q] is above 0.98 q, but for a chance of 1e-9."""
+    red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1000, 3, 1, 1).contiguous()
+    changed = (Augmentation({"colour": colour})(red)[:, :, 0, 0] + 1) / 2
+    top, middle, low = changed.sort(1, descending=True).values.T
+    coloured = top - low > 0.1
+    sixths = ((middle - low) / (top - low))[coloured]  # of the way from red to yellow or magenta, up to 60 degrees
+    still_red = changed.argmax(1)[coloured] == 0
+    turned = torch.where(still_red, sixths, 2 - sixths) / 6
+    assert 0.98 * colour / 4 < turned.max() <= colour / 4 + 1e-4

@@ -213,3 +213,58 @@ def test_an_anchor_that_greed_leaves_short_is_named():
     pool, anchors = torch.tensor([[0.0], [1], [9]]), torch.tensor([[0.0], [0], [10]])
     with pytest.raises(DakitError, match="leaves anchor 2 with only 1 of 2"):
         nearest_with_reuse([pool], anchors, 2, max_reuse=2, **one_group(pool, anchors))
+
+
+# --------------------------------------------------------------------------------- found by mutants
+@pytest.mark.parametrize("part", [None, range(30)])
+def test_other_processes_are_asked_where_each_has_a_part_and_only_there(monkeypatch, part):
+    """One that waits for others which do not call this would wait for ever."""
+    told = []
+
+    def tell(tensor, process=0):
+        told.append(process)
+        return tensor
+
+    monkeypatch.setattr("dakit.data.features.processes.told", tell)
+    generator = torch.Generator().manual_seed(0)
+    pool, anchors = torch.randn(30, 4, generator=generator), torch.randn(3, 4, generator=generator)
+    indices, _ = nearest([pool], anchors, 5, part=part, **one_group(pool, anchors))
+    assert indices.tolist() == all_distances(anchors, pool).argsort(1)[:, :5].tolist()
+    assert told == ([] if part is None else [0, 0])
+
+
+def test_the_parts_of_three_processes_make_the_nearest_of_all(monkeypatch):
+    """What each tells the others is put together in their order, so that of equal distances the lower index is first."""
+    generator = torch.Generator().manual_seed(0)
+    pool = torch.randint(3, (31, 3), generator=generator).float()  # many are equally far
+    anchors = torch.randint(3, (4, 3), generator=generator).float()
+    parts = [range(12), range(12, 24), range(24, 31)]
+
+    def ask(part):
+        return nearest([pool[part.start : part.stop]], anchors, 5, part=part, **one_group(pool, anchors))
+
+    own, told = [], []
+
+    def keep(tensor, process=0):
+        told.append(tensor.clone())
+        return tensor
+
+    monkeypatch.setattr("dakit.data.features.processes.told", keep)
+    for part in parts:
+        told.clear()
+        ask(part)
+        own.append([*told])  # distances, squared, and indices
+    turn = {}
+
+    def tell(tensor, process=0):
+        which = turn[process] = turn.get(process, -1) + 1
+        return own[process][which].clone()
+
+    monkeypatch.setattr("dakit.data.features.processes.told", tell)
+    monkeypatch.setattr("dakit.data.features.processes.count", lambda: 3)
+    for part in parts:
+        turn.clear()
+        indices, distances = ask(part)
+        every = all_distances(anchors, pool)
+        assert indices.tolist() == every.argsort(1, kind="stable")[:, :5].tolist()
+        assert np.allclose(distances, np.sort(every, 1)[:, :5])

@@ -511,3 +511,20 @@ def test_a_good_file_is_decoded_once(tree: list[Path]) -> None:
         decoded.clear()
         assert list(sets.unreadable(tree, read)) == [tree[1]]
         assert sorted(decoded) == expected
+
+
+# --------------------------------------------------------------------------------- found by mutants
+@pytest.mark.parametrize("suffix", ["gif", "tif", "webp"])
+def test_a_film_is_no_image(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / f"film.{suffix}", save_all=True, append_images=frames[1:])
+    with pytest.raises(DakitError, match="it holds 2 images, but one is expected"):
+        read_image(tmp_path / f"film.{suffix}", 4)
+
+
+def test_a_photograph_that_holds_its_preview_is_one_image(tmp_path: Path) -> None:
+    photograph = Image.new("RGB", (16, 16), (200, 40, 40))
+    photograph.save(tmp_path / "x.mpo", save_all=True, append_images=[Image.new("RGB", (16, 16), "blue")])
+    red, green, blue = pixel(read_image(tmp_path / "x.mpo", 16), 8, 8)
+    assert red > 190
+    assert max(green, blue) < 60

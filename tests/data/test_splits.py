@@ -280,3 +280,49 @@ def test_fewer_labels_are_among_more(split):
         drawn = [set(Split(**split, per_class=n).apply(images, fold, 7)["train"]) for n in (1, 3, 5, 9)]
         assert all(few < many for few, many in pairwise(drawn))
         assert [len(some) for some in drawn] == [3, 9, 15, 27]
+
+
+# --------------------------------------------------------------------------------- found by mutants
+def test_published_folds_are_not_drawn_and_repeats_would_be_the_same():
+    assert not Split(folds="predefined").drawn
+    assert not Split(predefined=True).drawn
+    assert all(Split(**drawn).drawn for drawn in ({"folds": 2}, {"holdout": 0.5}))
+    assert Split(folds="predefined", per_class=1).drawn
+    with pytest.raises(DakitError, match="repeats: 2 would repeat the same"):
+        Split(folds="predefined", repeats=2)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_large_groups_are_dealt_first(seed):
+    """One person with half the images stands in for a fold alone; the others fill the second, whatever the draw.
+
+    Dealt last, it would come on top of half of the others.
+    """
+    images = dataset([0, 1] * 8 + [1, 0] * 8, ["crowd"] * 16 + [f"person {i // 2}" for i in range(16)])
+    sides = [Split(folds=2).apply(images, fold, seed)["test"] for fold in range(2)]
+    assert sorted(sides) == [list(range(16)), list(range(16, 32))]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_large_is_by_all_images_not_by_those_of_one_class(seed):
+    """The crowd shows nothing of the first class and half of the second."""
+    crowd, pairs, others = ["crowd"] * 16, [f"pair {i // 2}" for i in range(16)], [f"other {i // 2}" for i in range(16)]
+    images = dataset([1] * 32 + [0] * 16, crowd + pairs + others)
+    for fold in range(2):
+        tested = Split(folds=2).apply(images, fold, seed)["test"]
+        assert Counter(images.labels[i] for i in tested) == {0: 8, 1: 16}
+        assert len({images.groups[i] == "crowd" for i in tested if images.labels[i] == 1}) == 1
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_a_fraction_that_leaves_a_side_empty_is_refused(fraction):
+    with pytest.raises(DakitError, match=f"holdout: {fraction} leaves a side empty"):
+        Split(holdout=fraction)
+
+
+def test_two_published_parts_are_enough_for_folds_and_one_is_not():
+    images = dataset([0, 1, 2] * 4, parts=["b", "a"] * 6)
+    assert Split(folds="predefined").rounds(images) == 2
+    assert Split(folds="predefined").apply(images, 0, 0)["test"] == [1, 3, 5, 7, 9, 11]
+    with pytest.raises(DakitError, match="needs at least two parts; here is a"):
+        Split(folds="predefined").rounds(dataset([0, 1, 2], parts=["a"] * 3))

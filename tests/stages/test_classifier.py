@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import tiny
 from dakit.data.sets import Subset, TensorImages, Unlabelled
 from dakit.errors import DakitError
-from dakit.interfaces import Prediction, Trained
+from dakit.interfaces import Context, Engine, Prediction, Trained
 from dakit.report.thumbnails import examples, load_strips, pick
 from dakit.stages import classifier as classifier_module
 from dakit.stages.classifier import SHOWN, TrainClassifier
@@ -443,3 +443,90 @@ def test_too_few_images_for_validation_are_refused(tmp_path: Path) -> None:
         run(tmp_path, **{**CHOOSE, "train": tiny.images([0, 1, 2, 1, 2, 1, 2])})
     found = TrainClassifier(classifier=F, steps=1, batch_size=4, choose="validation").check_sizes({"train": 4})
     assert found == ["batch_size: 4 takes 4 images of train a step, but there are 3; at most 3 fits"]
+
+
+# --------------------------------------------------------------------------------- found by mutants
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_the_moments_are_adams(tmp_path: Path, weight_decay: float) -> None:
+    """After one step m = (1 - beta1) g and v = (1 - beta2) g^2, where beta2 = 0.999."""
+    saved = {}
+    for beta1 in (0.0, 0.25):
+        folder = tmp_path / str(beta1)
+        with pytest.raises(tiny.Interruption):
+            run(folder, tiny.Unplug(2), checkpoint_steps=1, steps=2, beta1=beta1, weight_decay=weight_decay)
+        parts = load_state(folder / "checkpoint.safetensors")["parts"]
+        assert set(parts) == {"student", "optimiser student"}
+        state = parts["optimiser student"]["state"]
+        saved[beta1] = [moments for _, moments in sorted(state.items())]
+    for zero, quarter in zip(saved[0.0], saved[0.25], strict=True):
+        g = zero["exp_avg"]
+        torch.testing.assert_close(quarter["exp_avg"], 0.75 * g, rtol=1e-5, atol=1e-9)
+        torch.testing.assert_close(quarter["exp_avg_sq"], 0.001 * g**2, rtol=1e-4, atol=1e-15)
+
+
+class Kept(tiny.Lopsided):
+    """A loss whose teacher may be kept: it needs the maps alone."""
+
+    def condense(self, teacher: Prediction) -> Prediction:
+        return Prediction(teacher.logits[:, :0], teacher.features[:, :0], teacher.maps)
+
+
+@pytest.mark.parametrize(("extra_share", "times"), [(None, 1), (0.5, 1), (0.5, 3)])
+def test_a_kept_teacher_answers_for_the_images_of_extra(tmp_path: Path, extra_share: float | None, times: int) -> None:
+    """Each batch holds all of ``train`` and ``extra``, so the loss is that of all pairs, whatever the order."""
+    teacher, start = tiny.fresh(TEACHER, 60, tiny.CLASSES), tiny.fresh(F, 50, tiny.CLASSES)
+    extra = tiny.images([2, 0, 1, 2], seed=7)
+    run(
+        tmp_path, extra=extra, extra_share=extra_share, batch_size=8, steps=times, lr=1e-20,
+        teacher=teacher, init=start, transfer=tiny.spec(Kept),
+    )  # fmt: skip
+    taught, learned = (
+        torch.cat([said(network.build().eval(), images).maps[0] for images in (TRAIN, extra)])
+        for network in (teacher, start)
+    )
+    expected = float((taught - 2 * learned).square().mean())
+    assert history(tmp_path)["transfer"] == [pytest.approx(expected, rel=1e-3)] * times  # kept in half precision
+    assert not list(tmp_path.glob("teacher*"))
+
+
+def test_what_is_not_learned_gets_no_gradient(tmp_path: Path) -> None:
+    """A probe would otherwise pay for a backward pass through all of the network."""
+    spec, built = tiny.recorded(tiny.Classifier)
+    run(tmp_path, classifier=spec, init=None, update="head")
+    assert [name for name, p in built[0].named_parameters() if p.requires_grad] == ["head.weight", "head.bias"]
+    assert built[0].body.weight.grad is None
+
+
+def test_every_seed_keeps_other_images_for_validation(tmp_path: Path) -> None:
+    """And the same seed the same, whatever stands in torch's own generator."""
+    learned = []
+    for number, seed in enumerate((3, 3, 4, 5)):
+        spec, built = tiny.recorded(Watched)
+        stage = TrainClassifier(classifier=spec, steps=9, batch_size=4, choose="validation", validation=0.25)
+        (tmp_path / str(number)).mkdir()
+        torch.manual_seed(number)
+        context = Context(tmp_path / str(number), seed=seed, engine=Engine(device="cpu"))
+        stage.run(context, train=numbered([0, 1, 2] * 16, 0))
+        learned.append({value for batch in built[0].seen for value in batch})
+    assert [len(some) for some in learned] == [36] * 4  # nine batches show all once
+    assert learned[0] == learned[1]
+    assert len(set(map(frozenset, learned))) == 3
+
+
+def test_the_draws_of_version_2(tmp_path: Path) -> None:
+    """Not right or wrong, but the same in every release: where they change, ``version`` must rise with them."""
+    train, extra = numbered([0, 1, 2] * 4, 0), numbered([0, 1, 2, 0], 100)
+    assert TrainClassifier.version == 2
+    assert seen(tmp_path / "0", train=train, steps=3) == [[5, 4, 9, 8], [6, 7, 0, 11], [10, 3, 1, 2]]
+    both = seen(tmp_path / "1", train=train, extra=extra, extra_share=0.25, batch_size=8, steps=2)
+    assert both == [[5, 4, 9, 8, 6, 7, 103, 100], [0, 11, 10, 3, 1, 2, 102, 101]]
+    without = seen(tmp_path / "2", train=train, choose="validation", validation=0.25, batch_size=3, steps=3)
+    assert without == [[6, 9, 2], [11, 7, 10], [5, 3, 4]]
+
+
+def test_of_equals_the_first_is_taken(tmp_path: Path) -> None:
+    """A learning rate that moves no weight leaves eleven of them."""
+    ctx = tiny.context(tmp_path)
+    stage = TrainClassifier(classifier=F, steps=10, batch_size=4, lr=1e-20, choose="validation", validation=0.25)
+    stage.run(ctx, train=MANY)
+    assert ctx.facts["chosen"]["steps"] == 0

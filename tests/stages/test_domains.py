@@ -122,3 +122,12 @@ def test_a_selector_that_cannot_embed_is_refused_before_anything_runs() -> None:
     assert MapDomains(selector=tiny.spec(Averages)).check(frozenset({"source", "target"})) == []
     problems = MapDomains(selector=tiny.spec(Blind)).check(frozenset({"source", "target"}))
     assert problems == ['selector "Blind" cannot embed images; tsne_knn can']
+
+
+# --------------------------------------------------------------------------------- found by mutants
+def test_all_processes_call_a_selector_that_works_together_and_no_other() -> None:
+    class Together(Averages):
+        together = True
+
+    assert MapDomains(selector=tiny.spec(Together)).together is True
+    assert MapDomains(selector=tiny.spec(Averages)).together is False

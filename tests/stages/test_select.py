@@ -125,3 +125,25 @@ def test_what_was_chosen_is_kept_to_be_looked_at(tmp_path: Path) -> None:
     assert (anchors == pick(ANCHORS, [2, 0])).all()
     assert [title for title, _ in chosen] == ["a\nc", "b\na"]
     assert (chosen[1][1] == pick(POOL, [3, 0])).all()
+
+
+# --------------------------------------------------------------------------------- found by mutants
+def test_all_processes_call_a_selector_that_works_together_and_no_other():
+    class Together:
+        together = True
+
+    class Alone:
+        pass
+
+    assert Select(selector=tiny.spec(Together)).together is True
+    assert Select(selector=tiny.spec(Alone)).together is False
+
+
+def test_an_anchor_with_fewer_images_than_others_is_shown_with_those(tmp_path: Path) -> None:
+    select(tmp_path, [[3, 0], [1, -1], [-1, -1]])
+    with np.load(tmp_path / "selection.npz") as file:
+        assert file["shown"].tolist() == [0, 1]
+    (_, anchors), *chosen = load_strips(tmp_path / "selection.npz")
+    assert (anchors == pick(ANCHORS, [0, 1])).all()
+    assert [names for names, _ in chosen] == ["b\na", "b"]
+    assert (chosen[1][1] == pick(POOL, [1])).all()

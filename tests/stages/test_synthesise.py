@@ -194,3 +194,27 @@ def test_a_translator_that_takes_a_label_away_is_told(tmp_path: Path) -> None:
     ctx = tiny.context(tmp_path / "same")
     Synthesise().run(ctx, images=given, translator=Trained(tiny.spec(nn.Identity), {}), judge=judge)
     assert ctx.warnings == []
+
+
+# --------------------------------------------------------------------------------- found by mutants
+def test_one_process_is_told_as_one(tmp_path: Path) -> None:
+    told: list[Any] = []
+
+    class Watcher(tiny.Unplug):
+        def work_started(self, title: str, steps: int | None) -> None:
+            told.append((title, steps))
+
+        def step(self, done: int, losses: Any) -> None:
+            told.append((done, dict(losses)))
+
+    Synthesise(batch_size=2).run(tiny.context(tmp_path, Watcher(0)), images=tiny.images([0, 1, 2]), translator=NEGATIVE)
+    assert told == [("translating 3 images", 3), (2, {}), (3, {})]
+
+
+def test_a_judge_may_know_one_class_of_which_all_images_are(tmp_path: Path) -> None:
+    ctx = tiny.context(tmp_path)
+    judge = Trained(tiny.spec(Threshold), {}, ("a", "b"))
+    images = tiny.images([0, 0], classes=("a", "b"))
+    images.images[0], images.images[1] = 200, 50  # whose negatives are dark and light
+    Synthesise().run(ctx, images=images, translator=NEGATIVE, judge=judge)
+    assert ctx.facts["label_agreement"] == {"mean": 0.5, "by_class": {"a": 0.5}}

@@ -17,6 +17,7 @@ from dakit.data.sets import TensorImages, Unlabelled
 from dakit.errors import DakitError
 from dakit.interfaces import Trained
 from dakit.report.pictures import GAP
+from dakit.report.thumbnails import load_strips
 from dakit.stages import translator
 from dakit.stages.translator import (
     ImagePool,
@@ -524,3 +525,48 @@ def test_a_discriminator_that_is_never_wrong_is_told(tmp_path: Path) -> None:
     ctx = tiny.context(tmp_path / "short")
     TrainTranslator(**STEP).run(ctx, source=white, target=white)
     assert ctx.warnings == []
+
+
+# --------------------------------------------------------------------------------- found by mutants
+def test_the_first_step_is_adams(tmp_path: Path) -> None:
+    """v = (1 - beta2) g^2 with beta2 = 0.999, m = (1 - beta1) g, and the weights go lr g / (|g| + 1e-8) down."""
+    plain = gradients(tmp_path / "0", classifier=F)
+    with pytest.raises(tiny.Interruption):
+        run(tmp_path / "1", tiny.Unplug(2), checkpoint_steps=1, classifier=F, steps=2, beta1=0.25, lr=0.01)
+    parts = load_state(tmp_path / "1" / "checkpoint.safetensors")["parts"]
+    before = dict(zip(("G_SW", "G_WS", "D_W", "D_S", "f_W"), earlier(), strict=True))
+    before["f_W"] = tiny.fresh(F, 50, tiny.CLASSES)
+    for player, names in (("generators", ("G_SW", "G_WS", "f_W")), ("critics", ("D_W", "D_S"))):
+        weights = [(parts[name][k], before[name].state[k]) for name in names for k in before[name].state]
+        states = [state for _, state in sorted(parts[f"optimiser {player}"]["state"].items())]
+        assert len(weights) == len(states) == len(plain[player])
+        for (after, start), state, g in zip(weights, states, plain[player], strict=True):
+            torch.testing.assert_close(state["exp_avg"], 0.75 * g, rtol=1e-4, atol=1e-9)
+            torch.testing.assert_close(state["exp_avg_sq"], 0.001 * g**2, rtol=1e-4, atol=1e-15)
+            torch.testing.assert_close(start - after, 0.01 * g / (g.abs() + 1e-8), rtol=1e-3, atol=1e-6)
+
+
+def test_the_draws_of_version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not right or wrong, but the same in every release: where they change, ``version`` must rise with them."""
+    values = torch.arange(6, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 6)
+    source, target = TensorImages(values), TensorImages(values + 100)
+    drawn: list[list[int]] = []
+
+    def look(self: Any, trainer: Any, nets: Any, pools: Any, x_s: Tensor, y_s: Tensor, x_w: Tensor, *_: Any) -> Any:
+        drawn.append(to_uint8(torch.cat([x_s, x_w]))[:, 0, 0, 0].tolist())
+        trainer.backward({"loss": nets["G_SW"](x_s).mean()})
+        return {}
+
+    monkeypatch.setattr(TrainTranslator, "step", look)
+    assert TrainTranslator.version == 2
+    stage = TrainTranslator(**{**STEP, "batch_size": 2, "steps": 3})
+    stage.run(tiny.context(tmp_path), source=source, target=target)
+    assert drawn == [[4, 5, 105, 101], [0, 1, 103, 102], [2, 3, 100, 104]]
+
+
+def test_every_row_of_a_picture_has_its_title(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = {}
+    monkeypatch.setattr(translator, "grid_png", lambda rows, names, path: titles.update({path.name: list(names)}))
+    run(tmp_path, steps=4, samples=3, sample_rows=2)
+    assert titles == {"samples.png": ["source", "step 0", "step 2", "step 4"], "pairs.png": ["source", "generated"]}
+    assert [name for name, _ in load_strips(tmp_path / "samples.npz")] == ["source", "step 0", "step 2", "step 4"]
