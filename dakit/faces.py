@@ -25,6 +25,7 @@ from dakit.data.files import image_files
 from dakit.errors import DakitError
 from dakit.files import written
 from dakit.interfaces import Observer
+from dakit.surroundings import undisturbed
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of the upright image."""
@@ -154,6 +155,7 @@ def read_boxes(file: Path) -> dict[str, Box]:
     return boxes
 
 
+@undisturbed()
 def crop_faces(
     source: Path,
     target: Path,

@@ -27,6 +27,7 @@ from dakit.registry import stage_outputs
 from dakit.roles import Roles, data_paths, fingerprint_once
 from dakit.runs import INDEX
 from dakit.store import Result, Store, digest
+from dakit.surroundings import undisturbed
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Step:
     repeat: int = 0
 
 
+@undisturbed()
 def run(
     recipe: Recipe,
     *,
@@ -150,6 +152,7 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
     return replace(outcome, warnings=(*outcome.warnings, problem)) if problem else outcome
 
 
+@undisturbed()
 def plan(
     recipe: Recipe,
     *,
