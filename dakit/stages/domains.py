@@ -39,7 +39,7 @@ class MapDomains:
         images: of each domain, at most.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __init__(self, *, selector: Spec[Selector], images: Positive = 500) -> None:
         self.selector = selector

@@ -36,7 +36,7 @@ class Evaluate:
         batch_size: images per forward pass.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __init__(self, *, batch_size: Positive = 64) -> None:
         self.batch_size = batch_size

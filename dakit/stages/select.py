@@ -35,7 +35,7 @@ class Select:
         selector: the rule.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, *, selector: Spec[Selector]) -> None:
         self.selector = selector

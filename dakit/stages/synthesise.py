@@ -44,7 +44,7 @@ class Synthesise:
         batch_size: images per forward pass; does not change the result beyond rounding.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     together: ClassVar[bool] = True
 
     def __init__(self, *, batch_size: Positive = 32) -> None:

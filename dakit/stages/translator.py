@@ -98,7 +98,7 @@ class TrainTranslator:
         sample_rows: how many moments the picture shows.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     together: ClassVar[bool] = True
 
     def __init__(
