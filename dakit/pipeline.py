@@ -388,7 +388,8 @@ class _Session:
         def work(folder: Path) -> tuple[Any, dict[str, Any]]:
             processes.wait()  # until the first has the shared folder ready
             told = (cast(Observer, self.told),)
-            ctx = Context(folder, seed, self.recipe.engine, told, shared=self.store.part(*place_of))
+            shared = self.store.part(*place_of)
+            ctx = Context(folder, seed, self.recipe.engine, told, shared=shared, identity=step.key)
             seed_everything(seed)
             given = {name: get() for name, get in step.inputs.items()}
             outputs = step.stage.spec.build().run(ctx, **given)

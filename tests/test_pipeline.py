@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -446,3 +447,20 @@ def test_repeats_are_run_shared_and_counted_as_repeats(load, tmp_path):
     assert (summary.repeats, summary.images, summary.confusion.sum()) == (3, 8, 24)
     again = open_run(tmp_path).rounds("fine_tune")
     assert [(one.fold, one.repeat) for one in again] == [(n, n // 2) for n in range(6)]
+
+
+def test_a_stage_is_told_its_key_as_its_identity(load, known, tmp_path, monkeypatch):
+    """What it leaves to go on from is then of this key, and nothing need be hashed twice."""
+    factory, told = known.find("stage", "toy_train").factory, []
+    genuine = factory.run
+
+    @functools.wraps(genuine)
+    def listening(stage, ctx, **inputs):
+        told.append(ctx.identity)
+        return genuine(stage, ctx, **inputs)
+
+    monkeypatch.setattr(factory, "run", listening)
+    pipeline.run(load(), rows=["fine_tune"], out=tmp_path / "run")
+    steps = {step.key: step.stage.spec.name for step, _ in pipeline.plan(load(), rows=["fine_tune"], out=tmp_path)}
+    assert sorted(told) == sorted(key for key, verb in steps.items() if verb == "toy_train")
+    assert len(told) == 3  # pretrain, and adapt for two folds

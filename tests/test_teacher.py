@@ -13,8 +13,9 @@ import tiny
 from dakit import teacher as teacher_module
 from dakit.data.augment import Augment, Augmentation
 from dakit.interfaces import Context, Engine, ImageSet, Prediction
+from dakit.stages.classifier import TrainClassifier
 from dakit.teacher import Teacher
-from dakit.training import Trainer
+from dakit.training import Trainer, seed_everything
 from dakit_builtins.attention_transfer import AttentionTransfer
 from dakit_builtins.soft_targets import SoftTargets
 
@@ -208,3 +209,35 @@ def test_killed_before_any_write_or_removal_the_same_call_goes_on(
         else:
             break
     assert died > 8  # two lives of two maps at least, with a marker each
+
+
+def test_a_stage_killed_while_it_forgets_its_teacher_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its last step and before its result: what is left may be some of the files."""
+    network = tiny.spec(tiny.Classifier)
+    stage = TrainClassifier(classifier=network, steps=6, batch_size=3, transfer=tiny.spec(AttentionTransfer))
+    teacher = tiny.fresh(network, 3, tiny.CLASSES)
+    genuine, left = Path.unlink, 0
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        nonlocal left
+        if path.name.startswith("teacher"):
+            left -= 1
+            if left == 0:
+                raise tiny.Interruption
+        genuine(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+
+    def weights(folder: Path) -> dict[str, Tensor]:
+        seed_everything(0)
+        return dict(stage.run(tiny.context(folder, checkpoint_steps=4), train=IMAGES, teacher=teacher).model.state)
+
+    whole = weights(tmp_path / "whole")
+    for at in (2, 3):  # the first is before there is anything; then the marker, and the one array
+        left = at
+        with pytest.raises(tiny.Interruption):
+            weights(tmp_path / str(at))
+        assert tiny.same(weights(tmp_path / str(at)), whole)
+        assert not list((tmp_path / str(at)).glob("teacher*"))
