@@ -18,6 +18,7 @@ from dakit.interfaces import Observer, Spec
 from dakit.outcome import Outcome, results_json
 from dakit.pipeline import Step
 from dakit.plans import Plan, Recipe
+from dakit.surroundings import undisturbed
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Point:
         return "all" if self.labels is None else str(self.labels)
 
 
+@undisturbed()
 def curve(
     recipe: Recipe,
     labels: Sequence[int | None],

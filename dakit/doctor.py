@@ -26,6 +26,7 @@ from dakit.interfaces import ImageSet, Observer
 from dakit.metrics import Evaluation
 from dakit.plans import DataPlan, Recipe
 from dakit.store import Store
+from dakit.surroundings import undisturbed
 
 Array = npt.NDArray[Any]
 SEVERITIES = ("note", "warning", "error")
@@ -81,6 +82,7 @@ class Opened:
     predefined: bool = field(default=False)
 
 
+@undisturbed()
 def examine(recipe: Recipe, observers: Iterable[Observer] = ()) -> list[Finding]:
     """Everything that can be said of a recipe's data without running it, the worst first.
 

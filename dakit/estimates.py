@@ -23,6 +23,7 @@ from dakit.errors import DakitError
 from dakit.interfaces import Context, Observer
 from dakit.plans import DataPlan, Recipe
 from dakit.registry import stage_outputs
+from dakit.surroundings import undisturbed
 
 _STEPS = 4
 _IMAGES = 128
@@ -57,6 +58,7 @@ class _Clock(Observer):
         self.times.append(time.perf_counter())
 
 
+@undisturbed()
 def estimate(recipe: Recipe, *, rows: list[str] | None = None, out: str | Path | None = None) -> list[Estimate]:
     """Run the recipe's method on at most 128 images of each role, its training stages for 4 steps, and scale up.
 

@@ -16,6 +16,7 @@ from dakit.errors import DakitError, did_you_mean
 from dakit.files import write_text
 from dakit.report.card import Agreement, model_card
 from dakit.runs import Model, Run
+from dakit.surroundings import undisturbed
 
 TOLERANCE = 1e-4
 """No probability of an exported classifier may be further from the original's."""
@@ -50,6 +51,7 @@ class _Format(NamedTuple):
     load: Callable[[Path], Callable[[Tensor], Tensor]]
 
 
+@undisturbed()
 def export(
     run: Run, row: str, seed: int, fold: int, *, kind: str, out: Path, check: Sequence[Path] = ()
 ) -> tuple[Path, Agreement]:

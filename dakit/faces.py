@@ -55,6 +55,7 @@ from dakit.data.files import image_files
 from dakit.errors import DakitError
 from dakit.files import written
 from dakit.interfaces import Observer
+from dakit.surroundings import undisturbed
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of the upright image."""
@@ -204,6 +205,7 @@ def read_boxes(file: Path) -> dict[str, Box]:
     return boxes
 
 
+@undisturbed()
 def crop_faces(
     source: Path,
     target: Path,

@@ -20,6 +20,7 @@ from dakit.files import written
 from dakit.interfaces import Context, Engine, Observer
 from dakit.runs import Model
 from dakit.stages.translator import to_uint8
+from dakit.surroundings import undisturbed
 from dakit.training import Trainer
 
 
@@ -70,6 +71,7 @@ def find_images(named: Iterable[str]) -> dict[Path, Path]:
     return found
 
 
+@undisturbed()
 def classify(
     models: Sequence[Model],
     paths: Sequence[Path],
@@ -109,6 +111,7 @@ def classify(
     return said
 
 
+@undisturbed()
 def translate(
     model: Model,
     images: dict[Path, Path],

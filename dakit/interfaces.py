@@ -414,6 +414,8 @@ class Context:
         facts: plain JSON values kept with the result, such as the label agreement by class.
         shared: ``folder`` as the first of several processes has it, where all may read and each may write what is
             its own. What the others write into their ``folder``, note or warn of is not kept.
+        identity: names all that the result depends on; kept with what a stage leaves to go on from, which is taken up
+            by the same alone. In a run it is the key of the result; "" = the stage works it out.
     """
 
     folder: Path
@@ -424,6 +426,7 @@ class Context:
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     shared: Path = field(default_factory=Path)
+    identity: str = ""
 
     def __post_init__(self) -> None:
         if self.shared == Path():

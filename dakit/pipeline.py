@@ -27,6 +27,7 @@ from dakit.registry import stage_outputs
 from dakit.roles import Roles, content_key, data_paths
 from dakit.runs import INDEX, earlier_steps, open_run
 from dakit.store import Result, Store, digest
+from dakit.surroundings import undisturbed
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Step:
     repeat: int = 0
 
 
+@undisturbed()
 def run(
     recipe: Recipe,
     *,
@@ -178,6 +180,7 @@ def _told(step: Step, number: int, total: int) -> StageRun:
     return StageRun(step.stage.name, step.stage.spec.name, step.row, step.seed, step.fold, number, total)
 
 
+@undisturbed()
 def plan(
     recipe: Recipe,
     *,
@@ -554,7 +557,8 @@ class _Session:
         def work(folder: Path) -> tuple[Any, dict[str, Any]]:
             processes.wait()  # until the first has the shared folder ready
             told = (cast(Observer, self.told),)
-            ctx = Context(folder, seed, self.recipe.engine, told, shared=self.store.part(*place_of))
+            shared = self.store.part(*place_of)
+            ctx = Context(folder, seed, self.recipe.engine, told, shared=shared, identity=step.key)
             seed_everything(seed)
             given = {name: get() for name, get in step.inputs.items()}
             outputs = step.stage.spec.build().run(ctx, **given)

@@ -19,8 +19,10 @@ from rich.progress import (
 )
 
 from dakit.interfaces import Observer, StageRun
+from dakit.parameters import checked
 
 
+@checked
 class TerminalProgress(Observer):
     """One line per stage with steps, losses, time and an estimate of what is left, on standard error.
 

@@ -18,6 +18,7 @@ from dakit.metrics import Round
 from dakit.plugins import find_plugins
 from dakit.registry import Registry
 from dakit.store import MARKER, Result, read_marker
+from dakit.surroundings import undisturbed
 
 INDEX = "index.json"
 """Written by :func:`dakit.run` when it starts: which result belongs to which row, seed, fold and stage."""
@@ -208,6 +209,7 @@ class Run:
             if (step.row, step.stage, step.do) == (row, final, "evaluate") and step.done
         ]
 
+    @undisturbed()
     def classifier(self, row: str, seed: int, fold: int) -> Model:
         """The classifier that a row's evaluation tests.
 
@@ -220,6 +222,7 @@ class Run:
             raise DakitError(f"{self.folder}: {row} was not run to its evaluation, so no classifier is its result")
         return self._model(above, final.inputs["model"], final.inputs["test"])
 
+    @undisturbed()
     def translator(self, row: str, seed: int, fold: int, *, stage: str | None = None, inverse: bool = False) -> Model:
         """A row's translator, from the look of the source to that of the auxiliary domain.
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dakit import processes
+from dakit import identity, processes
 from dakit.data.augment import Augmentation
 from dakit.data.batches import in_order
+from dakit.data.sets import fingerprint
 from dakit.files import write_json
 from dakit.interfaces import ImageSet, Prediction, TransferLoss
 from dakit.training import Trainer
 
 ROOM = 4 * 2**30  # bytes on disk that a stage's teacher may fill
+_MARKER = "teacher.json"
 
 
 class Teacher:
@@ -25,8 +30,10 @@ class Teacher:
     Its forward pass is the whole cost of attention transfer. Where the augmentation is a flip or nothing, every
     image has one or two forms; the loss says in ``condense`` what it needs of a prediction, and that is computed
     once per form before training, in an order that does not depend on the run, kept in half precision in
-    ``teacher-*.npy`` and removed by :meth:`forget`. Otherwise, or where the steps are too few to gain by it or
-    the disk space too large, the teacher looks at every batch. Either way it runs without autograd.
+    ``teacher-*.npy`` and removed by :meth:`forget`. What is found there is used where ``teacher.json``, which is
+    written last and removed first, says that it is whole and of the same stage; else it is made anew. Otherwise, or
+    where the steps are too few to gain by it or the disk space too large, the teacher looks at every batch. Either
+    way it runs without autograd.
 
     Args:
         trainer: of the stage.
@@ -88,8 +95,7 @@ class Teacher:
     def forget(self) -> None:
         """Remove what was kept on disk."""
         self._kept = []
-        for path in self.trainer.ctx.folder.glob("teacher*"):
-            path.unlink()
+        _remove(self.trainer.ctx.folder)
 
     @torch.no_grad()
     def _condensed(self, x: Tensor) -> list[Tensor]:
@@ -101,9 +107,10 @@ class Teacher:
 
     def _look(self, images: ImageSet, shapes: list[tuple[int, ...]]) -> None:
         folder = self.trainer.ctx.shared
-        finished = folder / "teacher.json"
         paths = [folder / f"teacher-{i}.npy" for i in range(len(shapes))]
-        if processes.first() and not finished.is_file():
+        of = self.trainer.ctx.identity or self._identity(images, shapes)
+        if processes.first() and _said(folder) != {"identity": of, "sha256": _sums(paths)}:
+            _remove(folder)
             arrays = [_created(path, shape) for path, shape in zip(paths, shapes, strict=True)]
             title = f"the teacher looks once at {len(images)} images"
             for observer in self.trainer.ctx.observers:
@@ -121,9 +128,45 @@ class Teacher:
             for array in arrays:
                 if isinstance(array, np.memmap):
                     array.flush()
-            write_json(finished, {"images": len(images)})
+            write_json(folder / _MARKER, {"identity": of, "sha256": _sums(paths)})
         processes.wait()
         self._kept = [_opened(path, shape) for path, shape in zip(paths, shapes, strict=True)]
+
+    def _identity(self, images: ImageSet, shapes: list[tuple[int, ...]]) -> str:
+        """What is kept depends on this, where the stage does not say."""
+        loss = self.loss.state_dict() if isinstance(self.loss, nn.Module) else {}
+        kinds = [f"{type(part).__module__}.{type(part).__qualname__}" for part in (self.network, self.loss)]
+        networks = [identity.of_tensors(state) for state in (self.network.state_dict(), loss)]
+        settings = {} if isinstance(self.loss, nn.Module) else getattr(self.loss, "__dict__", self.loss)
+        engine = identity.of_engine(self.trainer.ctx.engine)
+        return identity.digest([kinds, networks, settings, fingerprint(images), shapes, self.batch_size, engine])
+
+
+def _remove(folder: Path) -> None:
+    """Take away what is kept, the marker first, so that half of it never counts."""
+    (folder / _MARKER).unlink(missing_ok=True)
+    for path in folder.glob("teacher-*.npy"):
+        path.unlink()
+
+
+def _said(folder: Path) -> Any:
+    """The content of the marker; None where there is none that can be read."""
+    try:
+        return json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _sums(paths: list[Path]) -> list[str]:
+    """SHA-256 of every array; "" for one that is not there, as an empty one."""
+    found = []
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except FileNotFoundError:
+            found.append("")
+    return found
 
 
 def _created(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -13,25 +13,26 @@ import json
 import random
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dakit import memory, processes
+from dakit import identity, memory, processes
 from dakit.errors import DakitError
 from dakit.files import write_json, written
 from dakit.interfaces import Context, Engine, Trained
+from dakit.parameters import verified
 from dakit.stopping import Stopped, asked_to_stop, stepping, stop_if_asked
+from dakit.surroundings import exact_fp32, fresh_accelerate
 
 History = dict[str, list[float]]
 
@@ -70,6 +71,9 @@ def seed_everything(seed: int) -> None:
 
 class Trainer:
     """One stage's device, precision and fit loop, on accelerate.
+
+    It seeds and sets flags of the whole process; :func:`dakit.surroundings.undisturbed` around all use of it, such as
+    above a stage's ``run``, gives the caller's back.
 
     Args:
         ctx: the running stage.
@@ -125,7 +129,10 @@ class Trainer:
 
     def autocast(self) -> Any:
         """Forward passes in the engine's precision."""
-        return self.accelerator.autocast()
+        # Not accelerate's own: that asks what all accelerators of a process share, and there may be another since.
+        types = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        wanted = types.get(self.ctx.engine.precision)
+        return nullcontext() if wanted is None else torch.autocast(self.device.type, dtype=wanted)
 
     def backward(self, losses: Mapping[str, Tensor]) -> None:
         """Add the gradients of the sum of ``losses``; :meth:`fit` looks once a step whether all is finite."""
@@ -154,6 +161,10 @@ class Trainer:
         is constant up to ``decay_from`` of the steps and then falls linearly to zero. Every process of a run calls
         this alike; values are averaged over them, and they stop and save at the same step.
 
+        A checkpoint in the folder is gone on from where it is of the same training: where the context's ``identity``
+        is the same, or without one the seed, the engine's precision, the shapes of the networks and all arguments
+        here that are plain values, the optimisers' settings included. Another one is removed, and observers are told.
+
         Args:
             title: for progress and messages.
             steps: optimiser steps.
@@ -173,7 +184,6 @@ class Trainer:
             Stopped: by a signal, after a checkpoint.
         """
         ctx, engine = self.ctx, self.ctx.engine
-        prepared = {name: self.accelerator.prepare_optimizer(o) for name, o in optimisers.items()}
 
         def rate(n: int) -> float:
             start = decay_from * steps
@@ -185,15 +195,25 @@ class Trainer:
         stateful |= {f"optimiser {name}": optimiser for name, optimiser in optimisers.items()}
         if self.accelerator.scaler is not None:
             stateful["scaler"] = self.accelerator.scaler
+        of = ctx.identity or identity.digest([
+            ctx.seed, identity.of_engine(engine), title, steps, decay_from, epoch, sorted(own),
+            {name: _shapes(network) for name, network in networks.items()},
+            {name: [_settings(group) for group in o.param_groups] for name, o in optimisers.items()},
+        ])  # fmt: skip
         checkpoint = ctx.shared / "checkpoint.safetensors"
         history: History = {}
         log_every = max(1, steps // 200)
         window: dict[str, float] = {}  # sums since the last line of the history
         done = count = 0
         trained_by = [processes.count()]  # and by how many before each resume with another number
-        (found,) = processes.agree(checkpoint.is_file())
+        (there,) = processes.agree(checkpoint.is_file())
+        saved = load_state(checkpoint) if there else {}
+        found = there and saved.get("identity") == of  # dakit 0.2.0 kept none
+        if there and not found:
+            processes.wait()  # all have read it
+            if processes.first():
+                checkpoint.unlink()
         if found:
-            saved = load_state(checkpoint)
             done, history, window, count = (saved[name] for name in ("done", "history", "window", "count"))
             mine = _of_process(checkpoint, done)
             parts = saved["parts"] | (load_state(mine) if mine.is_file() else {})
@@ -207,6 +227,11 @@ class Trainer:
             observer.work_started(title, steps)
             if found:
                 observer.message(f"going on from step {done} of {steps}")
+            elif there:
+                observer.message(
+                    f"the checkpoint in {ctx.shared} was of another training (other parameters, inputs, seed or "
+                    "precision) and is removed: this one begins anew"
+                )
         if every is not None and not found:
             every[1](0)
 
@@ -217,7 +242,8 @@ class Trainer:
             if processes.first():
                 parts = {name: part.state_dict() for name, part in stateful.items()}
                 logged = {"history": history, "window": window, "count": count}
-                save_state(checkpoint, {"parts": parts, "done": done, "processes": trained_by, **logged})
+                about = {"identity": of, "done": done, "processes": trained_by}
+                save_state(checkpoint, {"parts": parts, **about, **logged})
             processes.wait()
             for old in set(checkpoint.parent.glob(_of_process(checkpoint, "*").name)) - {_of_process(checkpoint, done)}:
                 old.unlink()  # the first has none
@@ -241,11 +267,10 @@ class Trainer:
                     f"{title}: step {done + 1} of {steps}: {error}; {kept}. "
                     "A lower learning rate, precision: fp32 or smaller loss weights may help"
                 ) from None
-            for name, optimiser in prepared.items():
+            for name, optimiser in optimisers.items():
                 for group, lr in zip(optimiser.param_groups, rates[name], strict=True):
                     group["lr"] = lr * rate(done)
-                optimiser.step()
-                optimiser.zero_grad()
+            self._update(optimisers.values())
             done += 1
             count += 1
             for name, value in values.items():
@@ -273,6 +298,22 @@ class Trainer:
             )
         return history
 
+    def _update(self, optimisers: Collection[torch.optim.Optimizer]) -> None:
+        """Let every optimiser make its step, and forget the gradients.
+
+        In fp16 all losses of a step were multiplied by one scale; it changes when all optimisers have divided by it.
+        """
+        scaler = self.accelerator.scaler
+        for optimiser in optimisers:
+            if scaler is None:
+                optimiser.step()
+            else:
+                scaler.step(optimiser)
+        if scaler is not None and optimisers:
+            scaler.update()
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+
     def _finite(self, terms: Mapping[str, Tensor], networks: Mapping[str, nn.Module]) -> dict[str, float]:
         """The terms as numbers, averaged over all processes; a GPU is waited for this once in a step.
 
@@ -295,6 +336,15 @@ class Trainer:
             if not np.isfinite(norm):
                 raise NonFiniteLoss(f"the gradient of {name} is not finite, where {shown}")
         return values
+
+
+def _shapes(network: nn.Module) -> dict[str, Any]:
+    return {name: getattr(value, "shape", None) for name, value in network.state_dict().items()}
+
+
+def _settings(group: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an optimiser's group is no weight."""
+    return {name: value for name, value in group.items() if name != "params"}
 
 
 def _of_process(checkpoint: Path, done: int | str) -> Path:
@@ -345,9 +395,14 @@ def _as_laid_out(optimiser: torch.optim.Optimizer) -> None:
 def accelerator(engine: Engine) -> Accelerator:
     """A fresh accelerator; two stages of one process may differ in precision.
 
+    Where the same results can be had at the price of some speed, torch's flags are set for them: fp32 arithmetic is
+    exact, and cuDNN adds in one order.
+
     Raises:
-        DakitError: the device is not there, or not often enough for the processes of this machine.
+        DakitError: a value of the engine is none that a recipe may have; the device is not there, or not often
+            enough for the processes of this machine.
     """
+    verified(Engine, vars(engine))
     if engine.device == "cuda" and not torch.cuda.is_available():
         raise DakitError('engine.device: "cuda" was asked for, but there is no CUDA device; expected auto or cpu')
     if engine.device == "mps" and not torch.backends.mps.is_available():
@@ -356,12 +411,14 @@ def accelerator(engine: Engine) -> Accelerator:
         raise DakitError('engine.device: "mps" is one device; several processes need cuda or cpu')
     if engine.precision == "fp16" and (engine.device == "cpu" or not torch.cuda.is_available()):
         raise DakitError('engine.precision: "fp16" needs a GPU; on a CPU use fp32 or bf16')
-    AcceleratorState._reset_state(reset_partial_state=True)
     precision = "no" if engine.precision == "fp32" else engine.precision
     torch.backends.cudnn.deterministic = True  # its other kernels add in an order that differs from run to run
     cpu = engine.device == "cpu" or (processes.count() > 1 and not torch.cuda.is_available())
     processes.join(cuda=not cpu)
-    return Accelerator(mixed_precision=precision, cpu=cpu)
+    fresh_accelerate()
+    made = Accelerator(mixed_precision=precision, cpu=cpu)
+    exact_fp32()  # last: accelerate may switch TF32 on
+    return made
 
 
 def trained(network: nn.Module, spec: Any, classes: Sequence[str] = ()) -> Trained[Any]:

@@ -58,6 +58,9 @@ def test_the_core_knows_no_built_in():
     ("modules", "forbidden"),
     [
         (("dakit.errors", "dakit.hookspecs", "dakit.files", "dakit.stopping", "dakit.memory"), ("dakit",)),
+        (("dakit.surroundings",), ("dakit",)),
+        (("dakit.parameters",), ("dakit.interfaces", "dakit.data", "dakit.training", "dakit.stages", "dakit.recipe")),
+        (("dakit.identity",), ("dakit.training", "dakit.stages", "dakit.store", "dakit.registry", "dakit.recipe")),
         (("dakit.processes",), ("dakit.interfaces", "dakit.data", "dakit.training", "dakit.registry", "dakit.cli")),
         (("dakit.plugins",), ("dakit.registry", "dakit.recipe", "dakit.store", "dakit.pipeline", "dakit.cli")),
         (("dakit.registry",), ("dakit.recipe", "dakit.store", "dakit.pipeline", "dakit.cli", "dakit.stages")),
@@ -106,7 +109,7 @@ def test_the_contract_stands_on_the_hooks_alone():
 def test_built_ins_use_public_names_and_never_one_another():
     allowed = (
         "dakit.interfaces", "dakit.errors", "dakit.hookspecs", "dakit.data", "dakit.weights", "dakit.processes",
-        "dakit_builtins.layers", "dakit_builtins.winograd",
+        "dakit.parameters", "dakit_builtins.layers", "dakit_builtins.winograd",
     )  # fmt: skip
     for name, used in IMPORTS.items():
         if name == "dakit_builtins" or not within(name, "dakit_builtins"):

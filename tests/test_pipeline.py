@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -605,3 +606,20 @@ def test_a_network_of_another_run_that_is_not_there(load, tmp_path, given, messa
 def test_images_of_another_run_are_no_network(load, tmp_path):
     with pytest.raises(DakitError, match="is a trained network, but ImageSet is needed"):
         load("adapt.train={run: x, row: y}")
+
+
+def test_a_stage_is_told_its_key_as_its_identity(load, known, tmp_path, monkeypatch):
+    """What it leaves to go on from is then of this key, and nothing need be hashed twice."""
+    factory, told = known.find("stage", "toy_train").factory, []
+    genuine = factory.run
+
+    @functools.wraps(genuine)
+    def listening(stage, ctx, **inputs):
+        told.append(ctx.identity)
+        return genuine(stage, ctx, **inputs)
+
+    monkeypatch.setattr(factory, "run", listening)
+    pipeline.run(load(), rows=["fine_tune"], out=tmp_path / "run")
+    steps = {step.key: step.stage.spec.name for step, _ in pipeline.plan(load(), rows=["fine_tune"], out=tmp_path)}
+    assert sorted(told) == sorted(key for key, verb in steps.items() if verb == "toy_train")
+    assert len(told) == 3  # pretrain, and adapt for two folds

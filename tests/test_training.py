@@ -211,6 +211,39 @@ def test_pictures_are_asked_for_before_regularly_and_at_the_end(tmp_path):
     assert train(tmp_path)[4] == [0, 5, 10, 12]
 
 
+def settings(folder, *, title="fitting", decay_from=0.5, lr=0.1, width=2, seed=7, precision="fp32", epoch=(1, 0)):
+    """A stage that does not say what it is made of: how many steps it makes."""
+    ctx = Context(folder, seed=seed, engine=Engine(device="cpu", checkpoint_steps=2, precision=precision))
+    trainer, steps = Trainer(ctx), []
+    net = nn.Linear(width, 1)
+
+    def step(n):
+        steps.append(n)
+        trainer.backward({"loss": net(torch.ones(1, width)).sum()})
+        return {}
+
+    optimiser = torch.optim.SGD(net.parameters(), lr=lr)
+    networks, optimisers = {"net": net}, {"o": optimiser}
+    trainer.fit(
+        title=title, steps=5, networks=networks, optimisers=optimisers, decay_from=decay_from, step=step, epoch=epoch
+    )
+    return len(steps)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"title": "fitting on 3 images"}, {"decay_from": 0.4}, {"lr": 0.2}, {"width": 3}, {"seed": 8},
+        {"precision": "bf16"}, {"epoch": (9, 2)},
+    ],
+)  # fmt: skip
+def test_a_stage_of_which_nothing_is_known_goes_on_from_a_like_training_alone(tmp_path, other):
+    assert settings(tmp_path) == 5
+    assert settings(tmp_path) == 1  # from the checkpoint of the fourth step
+    assert settings(tmp_path, **other) == 5
+    assert settings(tmp_path) == 5
+
+
 # ------------------------------------------------------------------------------------------ the loop
 def rates(tmp_path, steps, decay_from):
     """The learning rate of each step, read off a weight with gradient 1 under plain SGD."""
@@ -330,6 +363,32 @@ def test_accumulating_two_batches_of_four_is_one_of_eight(tmp_path):
         weights.append((net.weight.detach(), net.bias.detach(), torch.tensor(history["square"])))
     for one, two in zip(*weights, strict=True):
         assert torch.allclose(one, two, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("event", "scale"), [("nothing", 1024.0), ("the other overflows", 512.0), ("the scale grows", 2048.0)]
+)
+def test_in_fp16_both_optimisers_divide_by_the_scale_that_was_multiplied_by(tmp_path, event, scale):
+    """The critic's gradient is 3 whatever happens; with torch's scaler of the CPU."""
+    trainer = Trainer(Context(tmp_path, engine=CPU))
+    growing = 1 if event == "the scale grows" else 2000
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=growing)
+    generator, critic = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+    seen = []
+
+    def step(n):
+        seen.append((critic.item(), trainer.accelerator.scaler.get_scale()))
+        slope = generator.sqrt() if event == "the other overflows" else generator * 2  # d sqrt(x) / dx at 0
+        trainer.backward({"generator": slope})
+        trainer.backward({"critic": critic * 3})
+        return {}
+
+    optimisers = {"generators": torch.optim.SGD([generator], lr=1.0), "critics": torch.optim.SGD([critic], lr=1.0)}
+    trainer.fit(title="t", steps=2, networks={}, optimisers=optimisers, decay_from=1, step=step)
+    assert seen == [(0.0, 1024.0), (-3.0, scale)]
+    assert critic.item() == -6.0
+    assert generator.item() == (0.0 if event == "the other overflows" else -4.0)  # the step that overflows is left out
+    assert generator.grad is critic.grad is None
 
 
 def test_losses_are_added(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
 
 import typer
 
@@ -68,6 +69,7 @@ def main() -> None:
     from dakit import processes
     from dakit.stopping import Stopped, signals
 
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; such an image is refused, and named
     who = f"dakit, process {processes.rank()} of {processes.count()}" if processes.count() > 1 else "dakit"
     try:
         with signals():

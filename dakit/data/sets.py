@@ -7,7 +7,6 @@ import os
 import sqlite3
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -21,8 +20,6 @@ from torch import Tensor
 
 from dakit.errors import DakitError
 from dakit.interfaces import ImageSet, Sample
-
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # read_image refuses what it warns of
 
 
 class TensorImages:

@@ -15,6 +15,7 @@ from dakit.data.batches import Batch, Batches, in_order, too_few
 from dakit.data.sets import Joined, Subset
 from dakit.data.splits import Split
 from dakit.errors import DakitError
+from dakit.identity import identified
 from dakit.interfaces import (
     Classifier,
     Context,
@@ -27,7 +28,9 @@ from dakit.interfaces import (
     Trained,
     TransferLoss,
 )
+from dakit.parameters import checked
 from dakit.report.thumbnails import attention, examples, save_strips, thumbnails
+from dakit.surroundings import undisturbed
 from dakit.teacher import Teacher
 from dakit.training import Trainer, derive_seed, trained
 
@@ -41,6 +44,7 @@ class TrainedClassifier(NamedTuple):
     model: Trained[Classifier]
 
 
+@checked
 class TrainClassifier:
     """Train a classifier on labelled images, with cross-entropy and, given a teacher, a transfer loss.
 
@@ -75,7 +79,7 @@ class TrainClassifier:
         validation: this fraction of ``train`` is that part: whole groups, every class alike, drawn with the seed.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     together: ClassVar[bool] = True
 
     def __init__(
@@ -139,6 +143,8 @@ class TrainClassifier:
         both = None if train is None or extra is None else train + extra
         return too_few(self.batch_size, {"train and extra": (self.batch_size, both)})
 
+    @undisturbed()
+    @identified
     def run(
         self,
         ctx: Context,

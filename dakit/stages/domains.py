@@ -12,7 +12,9 @@ from dakit import processes
 from dakit.data.sets import Subset
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Selector, Spec, Trained
+from dakit.parameters import checked
 from dakit.report.pictures import domains_png
+from dakit.surroundings import undisturbed
 from dakit.training import Trainer, seed_everything
 
 
@@ -22,6 +24,7 @@ class DomainsMapped(NamedTuple):
     nothing: None
 
 
+@checked
 class MapDomains:
     """Draw the first-layer features of the domains in one embedding.
 
@@ -36,7 +39,7 @@ class MapDomains:
         images: of each domain, at most.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __init__(self, *, selector: Spec[Selector], images: Positive = 500) -> None:
         self.selector = selector
@@ -53,6 +56,7 @@ class MapDomains:
             return []
         return [f'selector "{self.selector.name}" cannot embed images; tsne_knn can']
 
+    @undisturbed()
     def run(
         self,
         ctx: Context,

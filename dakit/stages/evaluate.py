@@ -11,7 +11,9 @@ from dakit.data.batches import in_order
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Context, Positive, Prediction, TestSet, Trained
 from dakit.metrics import Evaluation
+from dakit.parameters import checked
 from dakit.report.thumbnails import pick
+from dakit.surroundings import undisturbed
 from dakit.training import Trainer
 
 MISTAKES = 12
@@ -24,6 +26,7 @@ class Evaluated(NamedTuple):
     evaluation: Evaluation
 
 
+@checked
 class Evaluate:
     """Classify the held-out images once and keep every prediction. No test-time augmentation, no voting.
 
@@ -33,11 +36,12 @@ class Evaluate:
         batch_size: images per forward pass.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __init__(self, *, batch_size: Positive = 64) -> None:
         self.batch_size = batch_size
 
+    @undisturbed()
     def run(self, ctx: Context, *, model: Trained[Classifier], test: TestSet) -> Evaluated:
         """Return predictions and probabilities beside the labels; ``mistakes.npz`` keeps the surest wrong ones.
 

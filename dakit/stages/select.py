@@ -10,7 +10,9 @@ import numpy as np
 from dakit.data.selection import selection_report
 from dakit.data.sets import Subset
 from dakit.interfaces import Classifier, Context, ImageSet, Selection, Selector, Spec, Trained
+from dakit.parameters import checked
 from dakit.report.thumbnails import examples, pick, save_strips
+from dakit.surroundings import undisturbed
 from dakit.training import Trainer, seed_everything
 
 SHOWN = 8
@@ -23,6 +25,7 @@ class Selected(NamedTuple):
     images: ImageSet
 
 
+@checked
 class Select:
     """Choose pool images for each anchor, and tell how many distinct ones that gave.
 
@@ -32,7 +35,7 @@ class Select:
         selector: the rule.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, *, selector: Spec[Selector]) -> None:
         self.selector = selector
@@ -49,6 +52,7 @@ class Select:
             return []
         return [f"neighbours: {wanted} for each anchor, but the pool has {pool} images; at most {pool} fits"]
 
+    @undisturbed()
     def run(
         self,
         ctx: Context,

@@ -16,9 +16,12 @@ from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
 from dakit.files import to_disk, write_json, written
 from dakit.health import lost_classes
+from dakit.identity import identified
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Prediction, Trained, Translator
+from dakit.parameters import checked
 from dakit.stages.translator import to_uint8
 from dakit.stopping import stepping
+from dakit.surroundings import undisturbed
 from dakit.training import Trainer, altered, checkpoints
 
 
@@ -28,6 +31,7 @@ class Synthesised(NamedTuple):
     images: ImageSet
 
 
+@checked
 class Synthesise:
     """Translate every image and keep its label (X'_W in Eq. 7 of CycleAT).
 
@@ -40,7 +44,7 @@ class Synthesise:
         batch_size: images per forward pass; does not change the result beyond rounding.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     together: ClassVar[bool] = True
 
     def __init__(self, *, batch_size: Positive = 32) -> None:
@@ -50,6 +54,8 @@ class Synthesise:
         """As many images as it is given."""
         return {"images": sizes["images"]}
 
+    @undisturbed()
+    @identified
     def run(
         self,
         ctx: Context,
@@ -61,7 +67,8 @@ class Synthesise:
         """Write the translated images as one memory-mapped array; goes on where it was stopped.
 
         Of several processes each translates its own part of the set. With another number of processes than when it
-        was stopped it begins anew.
+        was stopped, or where the folder holds another stage's images, it begins anew, in a new file: who holds the
+        other images keeps them.
 
         Raises:
             DakitError: there is a judge, and it knows other classes than the images have, or none has a label.
@@ -81,9 +88,12 @@ class Synthesise:
         done, read_as = own.start, []
         content = hashlib.sha256()
         if processes.first():
-            for other in set(ctx.shared.glob("checkpoint-*-of-*.json")) - set(logs):
-                other.unlink()  # of another number of processes
-            if not path.is_file():
+            for log in ctx.shared.glob("checkpoint-*-of-*.json"):
+                # of another number of processes, or of another stage; dakit 0.2.0 did not say which
+                if log not in logs or json.loads(log.read_text(encoding="utf-8")).get("identity") != ctx.identity:
+                    log.unlink()
+            if not path.is_file() or not any(log.is_file() for log in logs):
+                path.unlink(missing_ok=True)
                 with written(path) as part:
                     np.lib.format.open_memmap(part, "w+", dtype=np.uint8, shape=(len(images), *images[0].image.shape))
         processes.wait()
@@ -101,7 +111,8 @@ class Synthesise:
         def save() -> None:
             file.flush()
             to_disk(path)
-            write_json(progress, {"done": done, "read_as": read_as, "sha256": content.hexdigest()})
+            about = {"done": done, "read_as": read_as, "sha256": content.hexdigest()}
+            write_json(progress, {"identity": ctx.identity, **about})
 
         # Written as a file: a full disk ends a process that writes through a memory map with a bus error.
         with stepping(), open(path, "r+b") as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 import annotated_types
 import torch
@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from dakit.data.augment import Augment, Augmentation
 from dakit.data.batches import Batches, too_few
-from dakit.errors import DakitError
+from dakit.errors import DakitError, did_you_mean
 from dakit.health import lost_game
+from dakit.identity import identified
 from dakit.interfaces import (
     Classifier,
     Context,
@@ -28,8 +29,10 @@ from dakit.interfaces import (
     TransferLoss,
     Translator,
 )
+from dakit.parameters import checked
 from dakit.report.pictures import curves_png, grid_png
 from dakit.report.thumbnails import save_strips, thumbnails
+from dakit.surroundings import undisturbed
 from dakit.teacher import Teacher
 from dakit.training import Trainer, derive_seed, trained
 
@@ -54,6 +57,7 @@ class TrainedTranslator(NamedTuple):
     classifier: Trained[Classifier] | None
 
 
+@checked
 class TrainTranslator:
     """Train two translators against two discriminators on unpaired images, and a classifier with them.
 
@@ -94,7 +98,7 @@ class TrainTranslator:
         sample_rows: how many moments the picture shows.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     together: ClassVar[bool] = True
 
     def __init__(
@@ -155,6 +159,8 @@ class TrainTranslator:
         """Whether there are enough images for a batch; None is a number that is not known yet."""
         return too_few(self.batch_size, {name: (self.batch_size, sizes[name]) for name in ("source", "target")})
 
+    @undisturbed()
+    @identified
     def run(
         self,
         ctx: Context,
@@ -334,7 +340,11 @@ def generator_loss(fake: Tensor, objective: Objective) -> Tensor:
     """What G minimises, from D's logits d on generated images; D(x) = sigmoid(d), or d for least squares.
 
     log_saturating: E[log(1 - D)]; log: -E[log D]; least_squares: E[(d - 1)^2].
+
+    Raises:
+        DakitError: there is no such objective.
     """
+    _known(objective)
     fake = fake.float()
     if objective == "least_squares":
         return (fake - 1).square().mean()
@@ -342,11 +352,21 @@ def generator_loss(fake: Tensor, objective: Objective) -> Tensor:
 
 
 def critic_loss(real: Tensor, fake: Tensor, objective: Objective) -> Tensor:
-    """What D minimises: the negative of Eq. 4, -E[log D(real)] - E[log(1 - D(fake))], or E[(d-1)^2] + E[d^2]."""
+    """What D minimises: the negative of Eq. 4, -E[log D(real)] - E[log(1 - D(fake))], or E[(d-1)^2] + E[d^2].
+
+    Raises:
+        DakitError: there is no such objective.
+    """
+    _known(objective)
     real, fake = real.float(), fake.float()
     if objective == "least_squares":
         return (real - 1).square().mean() + fake.square().mean()
     return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def _known(objective: str) -> None:
+    if objective not in get_args(Objective):
+        raise DakitError(f'there is no objective "{objective}"{did_you_mean(objective, get_args(Objective))}')
 
 
 class ImagePool:

@@ -10,8 +10,10 @@ from torch.nn import functional as F
 
 from dakit.errors import DakitError
 from dakit.interfaces import NonNegative, Positive, Prediction
+from dakit.parameters import checked
 
 
+@checked
 class AttentionTransfer:
     r"""The distance of the student's attention maps from the teacher's.
 

@@ -11,8 +11,10 @@ import torch
 from dakit.data.selection import check_labelled, check_request
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, ImageSet, Positive, Selection
+from dakit.parameters import checked
 
 
+@checked
 @dataclass(kw_only=True)
 class Random:
     """Pool images drawn at random for each anchor, different ones within an anchor.
@@ -39,6 +41,7 @@ class Random:
         return _selection([deck.deal(self.neighbours) for _ in range(len(anchors))])
 
 
+@checked
 @dataclass(kw_only=True)
 class ClassBalancedRandom:
     """Like :class:`Random`, but the same number of images of every class of the pool, give or take one.
@@ -84,6 +87,7 @@ class ClassBalancedRandom:
         return _selection(rows)
 
 
+@checked
 @dataclass(kw_only=True)
 class All:
     """The whole pool, each image once, dealt to the anchors in turn; -1 pads the shorter rows.

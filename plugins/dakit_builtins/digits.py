@@ -18,6 +18,7 @@ from dakit.data.files import existing_folder, number_labels
 from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
 from dakit.interfaces import Folder
+from dakit.parameters import checked
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -37,6 +38,7 @@ _FILES: dict[tuple[str, str], list[tuple[str, ...]]] = {
 }
 
 
+@checked
 def digits(
     size: int,
     classes: Sequence[str] | None,

@@ -19,6 +19,7 @@ from dakit.data.files import existing_folder, image_files, number_labels
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
 from dakit.interfaces import Folder, Positive
+from dakit.parameters import checked
 
 Level = Annotated[int, annotated_types.Ge(1), annotated_types.Le(4)]
 
@@ -39,6 +40,7 @@ _VIEW = re.compile(
 )
 
 
+@checked
 def bu3dfe(
     size: int,
     classes: Sequence[str] | None,
@@ -112,6 +114,7 @@ def bu3dfe(
     return FileImages([views[i][0] for i in kept], labels, groups, names, size=size, fit=fit)
 
 
+@checked
 def sfew(
     size: int,
     classes: Sequence[str] | None,
@@ -176,6 +179,7 @@ def sfew(
     )
 
 
+@checked
 def emotionet(
     size: int,
     classes: Sequence[str] | None,
@@ -223,6 +227,7 @@ def emotionet(
     return FileImages([files[i][1] for i in kept], labels, None, names, size=size, fit=fit)
 
 
+@checked
 def web_faces(
     size: int,
     classes: Sequence[str] | None,

@@ -11,8 +11,10 @@ from dakit.data.files import existing_folder, image_files, number_labels
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
 from dakit.interfaces import Folder
+from dakit.parameters import checked
 
 
+@checked
 def image_folder(
     size: int,
     classes: Sequence[str] | None,

@@ -14,10 +14,12 @@ from dakit.data.files import existing_folder, number_labels
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
 from dakit.interfaces import File, Folder
+from dakit.parameters import checked
 
 _COLUMNS = ("path", "label", "split", "group")
 
 
+@checked
 def manifest(
     size: int,
     classes: Sequence[str] | None,

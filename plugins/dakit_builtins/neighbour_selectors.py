@@ -19,11 +19,13 @@ from dakit.data.selection import check_request
 from dakit.data.sets import Joined, Subset, Unlabelled, file_digests
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, File, ImageSet, Positive, Selection
+from dakit.parameters import checked
 from dakit.weights import read_weights
 
 Extract = Callable[[Tensor], Tensor]
 
 
+@checked
 @dataclass(kw_only=True)
 class TsneKnn:
     """The nearest pool images of each anchor in a joint t-SNE embedding of both sets.
@@ -166,6 +168,7 @@ class TsneKnn:
         return processes.told(points), tuple(notes)
 
 
+@checked
 @dataclass(kw_only=True)
 class FeatureKnn:
     """The nearest pool images of each anchor by exact Euclidean distance between first-layer features.

@@ -6,9 +6,11 @@ from torch import Tensor, nn
 
 from dakit.errors import DakitError
 from dakit.interfaces import Positive
+from dakit.parameters import checked
 from dakit_builtins.layers import InstanceNorm
 
 
+@checked
 class PatchGAN(nn.Module):
     """A discriminator that judges overlapping patches, 70 x 70 pixels large with three layers.
 

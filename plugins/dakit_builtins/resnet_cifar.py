@@ -10,8 +10,10 @@ from torch.nn import functional as F
 
 from dakit.errors import DakitError
 from dakit.interfaces import Positive, Prediction
+from dakit.parameters import checked
 
 
+@checked
 class ResNetCifar(nn.Module):
     """A residual network of 6n + 2 layers: 3x3 convolution, three stages of n blocks, mean, linear.
 

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from dakit.errors import DakitError
 from dakit.interfaces import Positive
+from dakit.parameters import checked
 from dakit_builtins.layers import ConvToFew, InstanceNorm, ReflectionPad
 from dakit_builtins.winograd import WinogradConv2d
 
 
+@checked
 class ResnetGenerator(nn.Module):
     """The residual generator of CycleGAN.
 

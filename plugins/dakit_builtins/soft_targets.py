@@ -11,8 +11,10 @@ from torch.nn import functional as F
 
 from dakit.errors import DakitError
 from dakit.interfaces import NonNegative, Prediction
+from dakit.parameters import checked
 
 
+@checked
 class SoftTargets:
     r"""The Kullback-Leibler divergence of the student's softened probabilities from the teacher's.
 

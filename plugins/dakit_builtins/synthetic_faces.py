@@ -55,6 +55,7 @@ from torch import Tensor
 
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Positive, Sample
+from dakit.parameters import checked
 
 _RENDERER = 1  # raised if the images ever change
 
@@ -82,6 +83,7 @@ _IRIS = ((0.20, 0.11, 0.06), (0.35, 0.22, 0.10), (0.25, 0.42, 0.58), (0.28, 0.42
 _CHUNK = 16  # images drawn at once: few enough that one layer stays in the processor's cache
 
 
+@checked
 def synthetic_faces(
     size: int,
     classes: Sequence[str] | None,

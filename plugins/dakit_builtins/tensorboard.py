@@ -8,8 +8,10 @@ from typing import Any
 
 from dakit.errors import DakitError
 from dakit.interfaces import Positive, StageRun
+from dakit.parameters import checked
 
 
+@checked
 class TensorBoard:
     """Write losses as event files below ``tensorboard`` in the run's folder: ``tensorboard --logdir runs``.
 

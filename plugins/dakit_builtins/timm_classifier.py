@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from dakit.data.sets import file_digests
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import File, Prediction, restored
+from dakit.parameters import checked
 from dakit.weights import load_weights, read_weights
 
 
+@checked
 class TimmClassifier(nn.Module):
     """A convolutional network of timm, such as ResNet-18, -50 or -101.
 

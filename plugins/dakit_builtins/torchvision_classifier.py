@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from dakit.errors import DakitError
 from dakit.interfaces import File, Prediction, restored
+from dakit.parameters import checked
 from dakit.weights import load_weights
 
 # Below this size in pixels a max-pool is left without input.
 _SMALLEST = {"alexnet": 63, "vgg19": 32}
 
 
+@checked
 class TorchvisionClassifier(nn.Module):
     """AlexNet (the one-column version) or VGG-19, as torchvision builds them.
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Positive, StageRun
+from dakit.parameters import checked
 
 
+@checked
 class Tracker:
     """Send losses to a tracker by accelerate: wandb, mlflow, comet_ml, trackio, tensorboard and others.
 

@@ -130,6 +130,13 @@ def networks(classifier: bool = False, teacher: Trained[Any] | None = None) -> d
 
 
 # ---------------------------------------------------------------------------------------- the formulae
+def test_a_loss_of_no_known_name_is_none() -> None:
+    logits = torch.zeros(2)
+    for loss in (lambda: generator_loss(logits, "lsgan"), lambda: critic_loss(logits, logits, "lsgan")):  # type: ignore[arg-type]
+        with pytest.raises(DakitError, match='there is no objective "lsgan"; there are: least_squares, log, log_sat'):
+            loss()
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_generator_and_critic_loss_are_the_equations(objective: Objective) -> None:
     real, fake = np.array([[1.5, -0.3], [2.0, 0.0]]), np.array([[-2.5, 0.7], [0.1, -1.0]])
