@@ -558,7 +558,7 @@ class _Session:
             processes.wait()  # until the first has the shared folder ready
             told = (cast(Observer, self.told),)
             shared = self.store.part(*place_of)
-            ctx = Context(folder, seed, self.recipe.engine, told, shared=shared, identity=step.key)
+            ctx = Context(folder, seed, self.recipe.engine, told, shared=shared, identity=digest([step.key, contents]))
             seed_everything(seed)
             given = {name: get() for name, get in step.inputs.items()}
             outputs = step.stage.spec.build().run(ctx, **given)
