@@ -493,6 +493,9 @@ class _Checker:
                 produced = (typing.get_type_hints(made)["return"],)
             else:
                 produced = union_members(outputs[output])
+                if type(None) in produced and above[producer].spec.params.get(output, "") is None:
+                    self.problem(key, f"{value} is nothing, as stage {producer} has no `{output}`")
+                    return None
         elif producer in document["stages"]:
             order = list(document["stages"])
             if order.index(producer) >= order.index(key[1]):  # else it has a problem of its own, already told
