@@ -28,8 +28,8 @@ def preflight(
     """Ask the stages that are to run what does not fit, and show networks and losses what they will be given.
 
     - ``check_sizes`` of a stage, with the number of images of each input;
-    - every network that a stage names, one image at the data's size, and in dakit's own training stages a batch in
-      training mode: of two images, or of one where a process is given no more;
+    - every network that a stage names, two images of the data's size; in dakit's own training stages a batch in training
+      mode, of two images, or of one where a process is given no more;
     - every transfer loss of a stage with an input ``teacher`` and a parameter ``classifier`` (elsewhere it is not
       known what it compares): what the network behind ``teacher`` and the stage's own say of the same batch, as the
       teacher's prediction is and as ``condense`` makes it. It gives one finite number, and the student's weights a
@@ -104,17 +104,12 @@ class _Trial:
     # ------------------------------------------------------------------------------------- networks
     def _network(self, spec: Spec[Any]) -> str:
         pixels = f"{self.size} x {self.size} pixels"
-        what = f"an image of {pixels}"
         try:
-            network = self._built(spec)
-            with torch.no_grad():
-                network.eval()(torch.zeros(1, 3, self.size, self.size))
-                if self.head_alone and not isinstance(getattr(network, "head", None), nn.Module):
-                    return f'update: "head" needs a classifier with a `head`; {spec.name} has none'
-                if self.trains and not self.head_alone:
-                    what = f"a batch of {self.batch} images of {pixels} in training"
-                    with self._autocast():
-                        network.train()(self._images())
+            network = self._built(spec).train(self.trains and not self.head_alone)
+            if self.head_alone and not isinstance(getattr(network, "head", None), nn.Module):
+                return f'update: "head" needs a classifier with a `head`; {spec.name} has none'
+            with torch.no_grad(), self._autocast():
+                network(self._images())
         except DakitError as error:
             return str(error)
         except Exception as error:  # a network's own, such as a kernel larger than the image
@@ -125,7 +120,7 @@ class _Trial:
                     f"batch_size: {self.params['batch_size']}{by} leaves batch normalisation in {spec.name} one value "
                     f"per channel at {pixels}; expected at least {2 * shared}, or larger images"
                 )
-            return f"{spec.name} fails on {what}: {type(error).__name__}: {error}"
+            return f"{spec.name} fails on an image of {pixels}: {type(error).__name__}: {error}"
         return ""
 
     def _built(self, spec: Spec[Any]) -> nn.Module:
