@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dakit import processes
 from dakit.errors import DakitError
 from dakit.interfaces import Engine, Prediction, Spec
+from dakit.optional import misspelt
 from dakit.plans import Plan, Recipe, StagePlan
 from dakit.roles import Roles
 from dakit.training import accelerator
@@ -28,12 +29,12 @@ def preflight(
     """Ask the stages that are to run what does not fit, and show networks and losses what they will be given.
 
     - ``check_sizes`` of a stage, with the number of images of each input;
-    - every network that a stage names, two images of the data's size; in dakit's own training stages a batch in training
-      mode, of two images, or of one where a process is given no more;
+    - every network that a stage names, two images of the data's size; in dakit's own training stages in training mode,
+      and one image where a process is given no more;
     - every transfer loss of a stage with an input ``teacher`` and a parameter ``classifier`` (elsewhere it is not
       known what it compares): what the network behind ``teacher`` and the stage's own say of the same batch, as the
       teacher's prediction is and as ``condense`` makes it. It gives one finite number, and the student's weights a
-      finite gradient.
+      finite gradient;
     - whether weights to start from are of the network that is to start from them.
 
     Args:
@@ -106,6 +107,8 @@ class _Trial:
         pixels = f"{self.size} x {self.size} pixels"
         try:
             network = self._built(spec).train(self.trains and not self.head_alone)
+            if wrong := misspelt(spec.kind, type(network)):
+                return f"{spec.name}: {wrong}"
             if self.head_alone and not isinstance(getattr(network, "head", None), nn.Module):
                 return f'update: "head" needs a classifier with a `head`; {spec.name} has none'
             with torch.no_grad(), self._autocast():
@@ -175,6 +178,8 @@ class _Trial:
         )
         try:
             compare, network = loss.build(), self._built(student).train(not self.head_alone)
+            if wrong := misspelt(loss.kind, type(compare)):
+                return f"{loss.name}: {wrong}"
             if self.head_alone:
                 network.requires_grad_(False)
                 cast(nn.Module, network.head).requires_grad_(True)
