@@ -144,10 +144,10 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
     )
     if not processes.first():
         return outcome
-    if summaries:
-        write_results(recipe, outcome, session.pictures(steps))
-    problem = session.write_page(chosen)
-    return replace(outcome, warnings=(*outcome.warnings, problem)) if problem else outcome
+    problems = write_results(recipe, outcome, session.pictures(steps)) if summaries else []
+    if problem := session.write_page(chosen):
+        problems.append(problem)
+    return replace(outcome, warnings=(*outcome.warnings, *problems))
 
 
 def plan(
