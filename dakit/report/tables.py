@@ -52,7 +52,7 @@ def ladder(
             count = len(head) - 4
             head = [head[0], *head[-3:]]
             lines = [line._replace(cells=[line.cells[0], *line.cells[-3:]]) for line in lines]
-            note = "\n".join(part for part in (f"each of the {count} classes: table.md, report.html", note) if part)
+            note = "\n".join(part for part in (f"{count} classes: see table.md", note) if part)
 
     table = Table(
         title=Text(title) if title else None,
