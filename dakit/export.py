@@ -132,8 +132,9 @@ def compare(
         alone = theirs(images[:1])
     if stored is not None and float((expected - stored).abs().max()) > 0.1:
         raise DakitError(
-            "the test images are not those that the run evaluated: its stored probabilities differ by up to "
-            f"{float((expected - stored).abs().max()):.2f}; bring the data back, or name images to compare on (--check)"
+            "the test images, or this classifier, are not those that the run evaluated: its stored probabilities "
+            f"differ by up to {float((expected - stored).abs().max()):.2f}; bring the data back, evaluate again "
+            "(--fresh evaluate), or name images to compare on (--check)"
         )
     difference = max(float((together - expected).abs().max()), float((alone - expected[:1]).abs().max()))
     if not difference <= TOLERANCE:
@@ -160,9 +161,11 @@ def _tested(run: Run, row: str, seed: int, fold: int) -> tuple[Tensor, Tensor]:
         raise DakitError(
             f"the run's test images, to compare on, cannot be read: {error}\nOthers can be named: --check IMAGE"
         ) from error
+    if len(images) != data.images and hasattr(images, "readable"):
+        images, _ = images.readable()  # the run left out files (on_bad_image: skip), and counted without them
+    if len(images) != data.images:
+        raise DakitError(f"{data.use} holds {len(images)} images, but {data.images} when it was evaluated; see --check")
     chosen = np.unique(np.linspace(0, len(evaluation.indices) - 1, _CHECKED).round().astype(int))
-    if evaluation.indices.max() >= len(images):
-        raise DakitError(f"{data.use} holds {len(images)} images, fewer than when it was evaluated; see --check")
     stack = torch.stack([images[int(i)].image for i in evaluation.indices[chosen]])
     return stack, torch.from_numpy(evaluation.probabilities[chosen])
 

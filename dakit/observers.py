@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dakit.errors import DakitError
 from dakit.interfaces import Observer, Spec, StageRun
+from dakit.optional import misspelt
 
 
 class Observers:
@@ -22,10 +24,16 @@ class Observers:
 
     Attributes:
         failures: what was said of those that raised.
+
+    Raises:
+        DakitError: an event is misspelt in one.
     """
 
-    def __init__(self, observers: Iterable[tuple[str, object]]) -> None:
+    def __init__(self, observers: Iterable[tuple[str, Any]]) -> None:
         self._observers = list(observers)
+        for name, kind in ((name, type(observer)) for name, observer in self._observers):
+            if wrong := misspelt("observer", kind):
+                raise DakitError(f"observer {name}: {wrong}")
         self.failures: list[str] = []
 
     def __getattr__(self, event: str) -> Callable[..., None]:

@@ -94,10 +94,14 @@ def source_only(recipe: Recipe, rows: Iterable[str]) -> dict[str, list[str]]:
     }
 
 
-def write_results(recipe: Recipe, outcome: Outcome, pictures: Iterable[tuple[str, Path]]) -> None:
-    """Write ``results.json``, ``table.md``, the confusion matrices and, under the names given, stages' pictures."""
+def write_results(recipe: Recipe, outcome: Outcome, pictures: Iterable[tuple[str, Path]]) -> list[str]:
+    """Write ``results.json``, ``table.md``, the confusion matrices and, under the names given, stages' pictures.
+
+    Returns:
+        What went wrong with a confusion matrix; nothing else hangs on it.
+    """
     from dakit.report.pictures import confusion_png
-    from dakit.report.tables import to_markdown
+    from dakit.report.tables import plain_markdown, to_markdown
 
     folder = outcome.folder
     images = dict(pictures)
@@ -105,13 +109,18 @@ def write_results(recipe: Recipe, outcome: Outcome, pictures: Iterable[tuple[str
     for old in _pictures_of(folder) - images.keys() - confusions.keys():
         (folder / old).unlink(missing_ok=True)  # of rows that have left the table
     write_json(folder / "results.json", {**results_json(recipe, outcome), "pictures": [*confusions, *images]})
-    note = "\n".join(f"- {line}" for line in outcome.remarks(recipe))
+    note = "\n".join(f"- {plain_markdown(line)}" for line in outcome.remarks(recipe))
     write_text(folder / "table.md", to_markdown(outcome.summaries, recipe.published, recipe.title, note) + "\n")
+    problems = []
     for (name, summary), row in zip(confusions.items(), outcome.summaries, strict=True):
-        confusion_png(summary, folder / name, row)
+        try:
+            confusion_png(summary, folder / name, row)
+        except Exception as error:  # such as want of memory; the table and the page must not hang on a picture
+            problems.append(f"{name} was not made: {type(error).__name__}: {error}")
     for name, picture in images.items():
         with written(folder / name) as part:
             part.write_bytes(picture.read_bytes())
+    return problems
 
 
 def _pictures_of(folder: Path) -> set[str]:

@@ -17,7 +17,7 @@ from dakit.comparison import compare_rows
 from dakit.errors import DakitError, did_you_mean
 from dakit.files import write_json
 from dakit.health import lost_to_source
-from dakit.interfaces import Context, ImageSet, Observer, Spec, StageRun
+from dakit.interfaces import Context, ImageSet, Observer, StageRun
 from dakit.metrics import Round, summarise
 from dakit.observers import Observers, build
 from dakit.outcome import Outcome, source_only, transferring, write_results
@@ -170,10 +170,10 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
     if not processes.first():
         return outcome
     session.write_index([*steps, *kept], list(records.values()))
-    if summaries:
-        write_results(recipe, outcome, session.pictures([*steps, *kept]))
-    problem = session.write_page(rows)
-    return replace(outcome, warnings=(*outcome.warnings, problem)) if problem else outcome
+    problems = write_results(recipe, outcome, session.pictures([*steps, *kept])) if summaries else []
+    if problem := session.write_page(rows):
+        problems.append(problem)
+    return replace(outcome, warnings=(*outcome.warnings, *problems))
 
 
 def _told(step: Step, number: int, total: int) -> StageRun:
@@ -446,43 +446,11 @@ class _Session:
         return [*self.roles.warnings, *self._foreign, *left]
 
     def preflight(self, steps: Iterable[Step]) -> None:
-        """Ask the stages that are to run what does not fit the data, and show every network one image.
+        """See :func:`dakit.preflight.preflight`."""
+        from dakit.preflight import preflight
 
-        So what would fail after hours, such as weights of another network, fails before anything is written.
-
-        Raises:
-            DakitError: every problem, or the device is not there.
-        """
-        import torch
-
-        from dakit.training import accelerator
-
-        problems: dict[str, None] = {}
-        tried: set[tuple[Spec[Any], int, int]] = set()
-        for step, stage, sizes in sized(self.recipe, steps):
-            plan = self.recipe.plan(step.row)
-            size = next(iter(plan.data.values())).size
-            count = max((len(self.roles.set(data).classes) for data in plan.data.values()), default=0)
-            for text in getattr(stage, "check_sizes", lambda sizes: [])(sizes):
-                problems[f"stages.{step.stage.name}: {text}"] = None
-            for name, spec in step.stage.spec.params.items():
-                if not isinstance(spec, Spec) or spec.kind not in ("translator", "discriminator", "classifier"):
-                    continue
-                if (spec, count, size) in tried:
-                    continue
-                tried.add((spec, count, size))
-                try:
-                    network = spec.build(count) if spec.kind == "classifier" else spec.build()
-                    with torch.no_grad():
-                        network.eval()(torch.zeros(1, 3, size, size))
-                except DakitError as error:
-                    problems[f"stages.{step.stage.name}.{name}: {error}"] = None
-                except Exception as error:  # a network's own, such as a kernel larger than the image
-                    text = f"{spec.name} fails on an image of {size} x {size} pixels: {type(error).__name__}: {error}"
-                    problems[f"stages.{step.stage.name}.{name}: {text}"] = None
-        if problems:
-            raise DakitError("\n".join(problems))
-        accelerator(self.recipe.engine)
+        planned = ((step.row, step.stage, stage, sizes) for step, stage, sizes in sized(self.recipe, steps))
+        preflight(self.recipe, planned, self.roles)
 
     def prepare(self, steps: Sequence[Step]) -> None:
         """Say what is about to be run, and where each result will be; what earlier runs made stays listed."""

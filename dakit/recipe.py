@@ -429,17 +429,19 @@ class _Checker:
             if given.get(parameter) is None and not optional(annotation):
                 self.problem(key, f'stage "{given["do"]}" needs the input "{parameter}"')
         spec = self.spec("stage", given["do"], params, key)
+        # One with a problem goes on without its parameters, so that what stands below is checked as well.
+        unset = StagePlan(name, Spec("stage", given["do"], {}, entry.factory), references)
         if spec is None or any(isinstance(value, Spec) and value.name == "?" for value in params.values()):
-            # Go on, so that what stands below is checked as well.
-            return StagePlan(name, Spec("stage", given["do"], {}, entry.factory), references)
+            return unset
         try:
             stage = spec.build()
             present = frozenset(parameter for parameter in inputs if given.get(parameter) is not None)
-            for text in getattr(stage, "check", lambda inputs: [])(present):
-                self.problem(key, text)
+            problems = list(getattr(stage, "check", lambda inputs: [])(present))
         except DakitError as error:
-            self.problem(key, str(error))
-        return StagePlan(name, spec, references)
+            problems = [str(error)]
+        for text in problems:
+            self.problem(key, text)
+        return unset if problems else StagePlan(name, spec, references)
 
     def named_component(self, document: dict[str, Any], value: Any, kind: str, key: Key) -> Spec[Any]:
         """The component that a stage names; one called "?" where it has a problem, which is told."""
@@ -499,6 +501,9 @@ class _Checker:
                 produced = (typing.get_type_hints(made)["return"],)
             else:
                 produced = union_members(outputs[output])
+                if type(None) in produced and above[producer].spec.params.get(output, "") is None:
+                    self.problem(key, f"{value} is nothing, as stage {producer} has no `{output}`")
+                    return None
         elif producer in document["stages"]:
             order = list(document["stages"])
             if order.index(producer) >= order.index(key[1]):  # else it has a problem of its own, already told

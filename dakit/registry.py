@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError, create_
 from dakit import interfaces
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Spec
+from dakit.optional import misspelt
 from dakit.plugins import Plugins
 
 
@@ -124,8 +125,11 @@ class Registry:
 
         Raises:
             ParameterProblems: some parameters are unknown, missing, of the wrong type or out of range.
+            DakitError: an optional part of the component is misspelt, see :func:`dakit.optional.misspelt`.
         """
         entry = self.find(kind, name)
+        if wrong := misspelt(kind, entry.factory):
+            raise DakitError(f'{kind} "{entry.name}" of {entry.distribution}: {wrong}')
         values = check(entry.factory, KINDS[kind].given, f'{kind} "{entry.name}"', params)
         version = getattr(entry.factory, "version", 1)
         if not isinstance(version, int):

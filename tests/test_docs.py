@@ -20,12 +20,18 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import typer
 import yaml
 
 from dakit.cli import app
+from dakit.files import shipped_recipes
+from dakit.interfaces import Prediction
+from dakit.plugins import find_plugins
 from dakit.recipe import load_recipe
+from dakit.registry import Registry
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -140,6 +146,52 @@ def test_what_a_page_shows_is_so(path, slow, dakit, tmp_path, capsys, monkeypatc
     (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     monkeypatch.syspath_prepend(tmp_path)  # where a user's Python looks for the modules that a page saves
     Page(path, dakit, capsys, monkeypatch).run(slow)
+
+
+def plugin_of_the_readme(folder):
+    """Its file, as the README says to save it."""
+    (block,) = [
+        b for b in blocks((ROOT / "README.md").read_text(encoding="utf-8")) if b.file and b.language == "python"
+    ]
+    (folder / block.file).write_text(block.text, encoding="utf-8")
+    return folder / block.file
+
+
+@pytest.fixture(scope="module")
+def similarity(tmp_path_factory):
+    """The README's transfer loss, and the registry that has it."""
+    registry = Registry(find_plugins([plugin_of_the_readme(tmp_path_factory.mktemp("readme"))]))
+    return registry.spec("transfer_loss", "similarity", {"weight": 10.0}), registry
+
+
+def test_the_readme_s_loss_is_what_its_name_says(similarity):
+    # Tung and Mori 2019, Eq. 2 to 4, entry by entry: |G_T - G_S|_F^2 / B^2 with G = Q Q^T, each row of length one.
+    spec, _ = similarity
+    rng = np.random.default_rng(0)
+    features = [rng.normal(size=(5, width)) for width in (2048, 512)]
+    total = 0.0
+    for i in range(5):
+        rows = [np.array([sum(q[i] * q[j]) for j in range(5)]) for q in features]
+        total += sum((rows[0] / np.sqrt(sum(rows[0] ** 2)) - rows[1] / np.sqrt(sum(rows[1] ** 2))) ** 2)
+    said = [Prediction(torch.zeros(5, 2), torch.from_numpy(q), ()) for q in features]
+    assert spec.build()(*said).item() == pytest.approx(10 * total / 25, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_the_readme_s_loss_takes_the_networks_of_every_recipe(name, similarity):
+    spec, registry = similarity
+    recipe = load_recipe(name, registry=registry)
+    pairs = set()
+    for plan in recipe.plans.values():
+        made = {stage.name: stage.spec.params.get("classifier") for stage in plan.stages}
+        for stage in (stage for stage in plan.stages if stage.spec.params.get("transfer")):
+            pairs.add((made[stage.inputs["teacher"].producer], stage.spec.params["classifier"]))
+    assert len(pairs) == (0 if name == "source_classifiers" else 2)
+    for teacher, student in pairs:
+        images = torch.rand(2, 3, 64, 64) * 2 - 1
+        value = spec.build()(teacher.build(7)(images), student.build(7)(images))
+        assert value.isfinite()
+        assert value > 0
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import dakit.export
@@ -17,8 +18,24 @@ from dakit.errors import DakitError
 from dakit.export import Deployed, compare, export
 from dakit.inference import classify
 from dakit.interfaces import Prediction
+from dakit.pipeline import run
+from dakit.recipe import load_recipe
 from dakit.runs import Run, open_run
 
+SKIPPED = """\
+recipe: skipped
+method: adapt
+engine: {device: cpu}
+data:
+  size: 8
+  on_bad_image: skip
+  photos: {use: manifest, file: ROOT/photos/list.csv, split: {holdout: 0.5}}
+components:
+  net: {use: resnet_cifar, depth: 8, width: 2}
+stages:
+  adapt: {do: train_classifier, train: photos.train, classifier: net, steps: 2, batch_size: 2}
+  evaluate: {do: evaluate, model: adapt.model, test: photos.test}
+"""
 FORMATS = {"onnx": "model.onnx", "torch": "model.pt2"}
 
 
@@ -159,6 +176,35 @@ def test_without_its_data_images_can_be_named(fake, opened, faces, tmp_path, mon
     _, agreement = export(opened, "cycle", 0, 0, kind="torch", out=tmp_path / "out", check=check)
     assert (agreement.images, agreement.tested) == (1, False)
     assert "On 1 of the images named at export" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+
+
+def test_files_that_the_run_left_out_are_left_out_again(tmp_path, fake):
+    """The first file is none: in the run every other one moved up by one, and so they must here."""
+    rng = np.random.default_rng(0)
+    for k, name in enumerate("ab"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(4):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            pixels[..., k] //= 4
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{i}.png")
+    rows = [f"{name}/{i}.png,{name}" for i in range(4) for name in "ab"]
+    (tmp_path / "photos" / "list.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    (tmp_path / "photos" / "a" / "0.png").write_bytes(b"no image")
+    (tmp_path / "r.yaml").write_text(SKIPPED.replace("ROOT", str(tmp_path)))
+    run(load_recipe(tmp_path / "r.yaml"), out=tmp_path / "run")
+    again = open_run(tmp_path / "run")
+    evaluation = again.rounds("adapt")[0].evaluation
+    images, stored = dakit.export._tested(again, "adapt", 0, 0)
+    model = again.classifier("adapt", 0, 0)
+    good = [tmp_path / "photos" / row.partition(",")[0] for row in rows][1:]
+    assert torch.equal(images, torch.stack([model.read(good[i]) for i in evaluation.indices]))
+    assert len(images) == len(stored) == len(evaluation.labels)
+    fake(off=0.0)
+    _, agreement = export(again, "adapt", 0, 0, kind="torch", out=tmp_path / "model")
+    assert agreement.tested
+    (tmp_path / "photos" / "b" / "3.png").write_bytes(b"none either")
+    with pytest.raises(DakitError, match="manifest holds 6 images, but 7 when it was evaluated; see --check"):
+        export(again, "adapt", 0, 0, kind="torch", out=tmp_path / "model2")
 
 
 def test_other_images_than_the_evaluated_ones_are_found_out():

@@ -71,6 +71,7 @@ def test_the_core_knows_no_built_in():
         (("dakit.recipe",), ("dakit.store", "dakit.pipeline", "dakit.cli", "dakit.stages", "dakit.training")),
         (("dakit.store", "dakit.verify"), ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages")),
         (("dakit.roles", "dakit.outcome", "dakit.record"), ("dakit.pipeline", "dakit.cli", "dakit.stages")),
+        (("dakit.preflight",), ("dakit.pipeline", "dakit.cli", "dakit.stages")),
         (("dakit.runs",), ("dakit.recipe", "dakit.pipeline", "dakit.cli", "dakit.stages")),
         (("dakit.schema",), ("dakit.store", "dakit.pipeline", "dakit.cli", "dakit.stages", "dakit.training")),
         (("dakit.observers",), ("dakit.recipe", "dakit.store", "dakit.pipeline", "dakit.cli", "dakit.stages")),

@@ -125,8 +125,11 @@ def terminal(stderr: bool = False) -> Console:
 def table(headings: list[str], rows: list[list[Any]]) -> None:
     """Print a table on standard output."""
     from rich.table import Table
+    from rich.text import Text
 
-    made = Table(*headings, box=None, header_style="bold")
+    made = Table(box=None, header_style="bold")
+    for heading in headings:
+        made.add_column(Text(heading))
     for row in rows:
-        made.add_row(*(str(cell).replace("[", r"\[") for cell in row))
+        made.add_row(*(Text(str(cell)) for cell in row))
     terminal().print(made)

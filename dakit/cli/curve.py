@@ -67,7 +67,11 @@ def curve(
         told = "; ".join(f"{name}: {one if isinstance(one, str) else one.verdict}" for name, one in compared)
         console.print(f"{row} against {loaded.baseline}: {told}", markup=False, highlight=False)
     made = sum(point.outcome.made for point in points)
-    console.print(f"made {made} stage results; curve.png, .svg, .csv, .json and a table for each number: {folder}")
+    console.print(
+        f"made {made} stage results; curve.png, .svg, .csv, .json and a table for each number: {folder}",
+        markup=False,
+        highlight=False,
+    )
 
 
 def _numbers(text: str) -> list[int | None]:

@@ -73,10 +73,10 @@ def run(
     if outcome.summaries:
         from dakit.report.tables import ladder
 
-        console.print(ladder(outcome.summaries, loaded.published, loaded.title))
+        console.print(ladder(outcome.summaries, loaded.published, loaded.title, width=console.width))
         for line in outcome.remarks(loaded):
             console.print(line, markup=False, highlight=False)
         missing = [row for row in loaded.plans if row not in outcome.summaries]
         if missing:
             console.print(f"rows not run: {', '.join(missing)} (--all-variants, or --variant NAME)")
-        console.print(f"table, JSON, pictures and report.html: {outcome.folder}")
+        console.print(f"table, JSON, pictures and report.html: {outcome.folder}", markup=False, highlight=False)

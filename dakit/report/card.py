@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import yaml
 
 from dakit.metrics import Summary, summarise
-from dakit.report.tables import remarks, to_markdown
+from dakit.report.tables import plain_markdown, remarks, to_markdown
 from dakit.runs import Model, Run
 
 _CARD = """\
 # {title}: {row}
 
 A classifier of images into {count} classes: {classes}. Row `{row}` of the recipe `{recipe}`{profile}, seed {seed},
-fold {fold}: the network that stage `{stage}` trained, {weights:,} weights.
+fold {fold}: the network that stage `{stage}` {made}, {weights:,} weights.
 
 ## Use
 
 `{file}` takes `images`, uint8 RGB `(batch, 3, {size}, {size})`, and gives `probabilities`, float32 `(batch, {count})`,
 in the order of the classes above. Scaling is inside. On {images} of {whose} no probability differs from
-the original's by more than {difference:.1e} (fp32 on a CPU, batches of 1 and 64).
+the original's by more than {difference:.1e} (fp32 on a CPU; in batches of up to 64, and the first alone).
 
 ```python
 {snippet}
@@ -29,8 +30,8 @@ the original's by more than {difference:.1e} (fp32 on a CPU, batches of 1 and 64
 
 ## Numbers
 
-Macro accuracy (Ave., the mean of the classes' recalls) and recall per class, in percent of test images. A row's
-numbers are means over its classifiers, of which this is one. Chance is {chance:.1f}.
+Macro accuracy (Ave., the mean of the classes' recalls) and recall per class, in percent of test images.
+{means} Chance is {chance:.1f}.
 
 {numbers}
 
@@ -55,13 +56,14 @@ numbers are means over its classifiers, of which this is one. Chance is {chance:
 
 ## Versions
 
-{versions}; Python {python}, {platform}. Plugins: {plugins}.
+As the last `dakit run` in this folder found them; what was there already may have been made by others. {versions};
+Python {python}, {platform}. Plugins: {plugins}.
 
-<details><summary>The recipe as it was run</summary>
+<details><summary>The recipe as the last dakit run read it</summary>
 
-```yaml
+{fence}yaml
 {document}
-```
+{fence}
 
 </details>
 """
@@ -147,22 +149,27 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
     about = run.about
     recipe = about["recipe"]
     ran = {key: value for key, value in recipe.items() if key not in ("profiles", "published")}
+    document = yaml.safe_dump(ran, sort_keys=False, width=110, default_flow_style=None).rstrip()
+    rounds = run.rounds(row)
     numbered = {name: summarise(found) for name in run.rows if (found := run.rounds(name))}
-    own = next((one.evaluation for one in run.rounds(row) if (one.seed, one.fold) == (seed, fold)), None)
+    own = next((one.evaluation for one in rounds if (one.seed, one.fold) == (seed, fold)), None)
     alone = "This very classifier was not evaluated."
     if own is not None:
         alone = f"This very classifier: Ave. {100 * own.macro:.2f} on {len(own.labels)} test images."
+    beneath = remarks(numbered, {}, None)
     fit = (_CROP if model.fit == "crop" else _SQUASH).format(size=model.size)
     return _CARD.format(
-        title=recipe.get("title") or recipe["recipe"],
+        title=plain_markdown(recipe.get("title") or recipe["recipe"]),
         row=row,
         count=len(model.classes),
-        classes=", ".join(model.classes),
+        classes=", ".join(map(plain_markdown, model.classes)),
         recipe=recipe["recipe"],
         profile=f" (profile `{about['profile']}`)" if about["profile"] else "",
         seed=seed,
         fold=fold,
         stage=model.origin.stage,
+        made="trained" if _own(model) else f"(`{model.origin.do}`) made",
+        means=_means(len(rounds), len(run.rounds_of(row)), own is not None),
         weights=sum(p.numel() for p in model.network.parameters()),
         file=file,
         size=model.size,
@@ -172,16 +179,30 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         snippet=_USE[file].format(read=_READ.format(size=model.size, fit=fit)),
         chance=100 / len(model.classes),
         numbers=to_markdown(numbered) if numbered else "Nothing was evaluated.",
-        remarks="\n".join(f"* {line}" for line in (*remarks(numbered, {}, None), *_verdict(run, row, numbered), alone)),
+        remarks="\n".join(
+            f"* {line}" for line in [*map(plain_markdown, beneath), *_verdict(run, row, numbered), alone]
+        ),
         data=_data(run, row, seed, fold),
         choice=_choice(run, row, model),
         warnings="".join(f"* {text}\n" for text in _warnings(run, row, seed, fold)),
         versions=", ".join(f"{name} {version}" for name, version in about["versions"].items()),
         python=about["machine"]["python"],
         platform=about["machine"]["platform"],
-        plugins=", ".join(f"{p['distribution']} {p['version']}" for p in about["plugins"]) or "dakit's own",
-        document=yaml.safe_dump(ran, sort_keys=False, width=110, default_flow_style=None).rstrip(),
+        plugins=", ".join(plain_markdown(f"{p['distribution']} {p['version']}") for p in about["plugins"])
+        or "dakit's own",
+        document=document,
+        fence="`" * max(3, 1 + max(map(len, re.findall("`+", document)), default=0)),
     )
+
+
+def _means(finished: int, rounds: int, among: bool) -> str:
+    """What the numbers of the classifier's row are of."""
+    if not finished:
+        return "This row was not evaluated."
+    rest = f" ({rounds - finished} more are not finished)" if rounds > finished else ""
+    if finished == 1:
+        return f"This row's are of {'this classifier' if among else 'one other classifier'} alone{rest}."
+    return f"This row's are means over {finished} classifiers{rest}{', of which this is one' if among else ''}."
 
 
 def _verdict(run: Run, row: str, numbered: Mapping[str, Summary]) -> list[str]:
@@ -191,7 +212,7 @@ def _verdict(run: Run, row: str, numbered: Mapping[str, Summary]) -> list[str]:
     if not compared or row not in numbered or abs(found["macro"] - 100 * numbered[row].macro) > 1e-6:
         return []
     if "reason" in compared:
-        return [f"Not compared with `{compared['baseline']}`: {compared['reason']}"]
+        return [f"Not compared with `{compared['baseline']}`: {plain_markdown(compared['reason'])}"]
     low, high = compared["interval"]
     points = f"{compared['difference']:+.2f} points, {low:+.2f} to {high:+.2f}"
     return [f"Against `{compared['baseline']}`: {compared['verdict']} ({points}, p = {compared['p']:.2g})."]
@@ -201,7 +222,7 @@ def _data(run: Run, row: str, seed: int, fold: int) -> str:
     """Two tables: the row's data sets, and what each stage on the way to the classifier read of them."""
     lines = ["| role | dataset | images | with a label |", "| :--- | :--- | ---: | ---: |"]
     for role, data in run.row(row).data.items():
-        lines.append(f"| {role} | {data.use} | {data.images:,} | {data.labelled:,} |")
+        lines.append(f"| {role} | {plain_markdown(data.use)} | {data.images:,} | {data.labelled:,} |")
     lines += ["", "| stage | read | images |", "| :--- | :--- | ---: |"]
     steps = run.steps_of(row, seed, fold)
     way = {run.row(row).final}
@@ -221,6 +242,13 @@ def _warnings(run: Run, row: str, seed: int, fold: int) -> list[str]:
         if step.done
         for text in run.result(step).marker.get("warnings", ())
     ]
+    roles = {f"{role} ({data.use}): " for role, data in run.row(row).data.items()}  # what dakit left out of them
+    told += [
+        f"The run warned: {text.splitlines()[0].rstrip(':')}."
+        for text in (run.results or {}).get("warnings", ())
+        if text.startswith(tuple(roles))
+    ]
+    told = [plain_markdown(text) for text in told]
     test = steps[run.row(row).final].inputs["test"].partition(".")[0]
     if run.row(row).data[test].fit is None:
         told.append(f"The test images ({test}) were not read from files, so `read` is not what made them.")
@@ -239,7 +267,30 @@ def _choice(run: Run, row: str, model: Model) -> str:
         lines.append(
             f"Of its {len(run.rounds_of(row))} classifiers (one per seed and fold) the one named above is here."
         )
-    if model.origin.do.startswith("train_"):
-        lines.append("Its weights are those of the last training step.")
-    lines.append("Only the stage `evaluate` read test images, after training.")
+    lines += _weights(run, model)
+    lines += [
+        "Of all stages only `evaluate` was given the test images. Whether one of them stands among other images too,",
+        "under another name, is not known here; `dakit doctor` looks for such.",
+    ]
+    if opened := (run.results or {}).get("test_labels"):
+        lines.append(f"Test labels were opened {opened['opened']} times in this folder, all runs together.")
     return "\n".join(lines)
+
+
+def _own(model: Model) -> bool:
+    """Whether a stage of dakit's own trained it; what others do is not known here."""
+    return model.origin.do.rpartition("/")[2] in ("train_classifier", "train_translator")
+
+
+def _weights(run: Run, model: Model) -> list[str]:
+    """Which weights of the training these are; of a stage that is not dakit's own nothing is known."""
+    chosen = run.result(model.origin).marker["facts"].get("chosen")
+    if not _own(model):
+        return []
+    if chosen is None:
+        return ["Its weights are those of the last training step."]
+    return [
+        f"Its weights are those after step {chosen['steps']:,}: of several moments of the training the best on",
+        f"{chosen['images']:,} images that were kept from the training side and not learned from (macro accuracy",
+        f"{100 * chosen['macro']:.2f} there, which promises too much, as the weights were chosen by it).",
+    ]

@@ -19,6 +19,10 @@ SAMPLES = "samples.npz"
 """Images of each domain, which a run keeps in its folder for its page."""
 
 
+MATRIX = 60
+"""With more classes than these the page holds no confusion matrices."""
+
+
 class Image(NamedTuple):
     """One picture with what stands beneath it."""
 
@@ -227,7 +231,8 @@ def _classes(rows: Mapping[str, Any], method: str) -> dict[str, Any]:
     classes = list(dict.fromkeys(name for about in rows.values() for name in about["classes"]))
     recalls = {name: {row: about["per_class"].get(name) for row, about in rows.items()} for name in classes}
     order = sorted(rows, key=lambda row: row != method)
-    return {"recalls": recalls, "matrices": {row: rows[row] for row in order}}
+    matrices = {row: rows[row] for row in order} if len(classes) <= MATRIX else {}  # a cell takes 100 bytes
+    return {"recalls": recalls, "matrices": matrices, "count": len(classes)}
 
 
 def _losses(places: _Places) -> list[dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,33 +23,51 @@ DPI = 120
 GAP = 4
 """Pixels between the images of a grid, and around it."""
 
+_FONT = "DejaVu Sans"  # comes with matplotlib
+_TOLD = 20  # with more classes a cell of a confusion matrix is too small for numbers
+_SIDE = 14.0  # inches that its cells take at most
+
 _COLOURS = {"source": "tab:orange", "target": "tab:blue", "auxiliary": "0.6"}
 _OTHERS = ("tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan")
 
 
 def confusion_png(summary: Summary, path: Path, title: str = "") -> None:
-    """Draw how often images of each class (row) were taken for each (column): percent of the row, and counts."""
+    """Draw how often images of each class (row) were taken for each (column): percent of the row, and counts.
+
+    With more than 20 classes colours alone tell; with more than about 150 not every class has its name at the side. The
+    picture has at most about 2,000 pixels a side, however many classes there are and however long their names.
+    """
     counts = summary.confusion
-    names = summary.classes
+    count = len(summary.classes)
+    told = count <= _TOLD
+    names, remark = readable(summary.classes)
+    names = [_short(name) for name in names]
     longest = max(map(len, names))
-    side = 1.2 + 0.08 * longest + 0.62 * len(names)
-    figure = _figure(max(side, 3.6), side)
-    axes = figure.add_subplot()
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
-    axes.set_xticks(range(len(names)), names, rotation=0 if longest < 6 else 90)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("predicted (percent of the row, images)")
-    axes.set_ylabel("truth")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    for (i, j), part in np.ndenumerate(share):
-        colour = "white" if part > 0.55 else "0.55" if counts[i, j] == 0 else "black"
-        axes.text(j, i - 0.12, f"{100 * part:.0f}", ha="center", va="center", fontsize=10, color=colour)
-        axes.text(j, i + 0.24, f"{counts[i, j]}", ha="center", va="center", fontsize=6.5, color=colour)
-    ave = f"Ave. {100 * summary.macro:.2f} (95 %: {100 * summary.low:.2f}-{100 * summary.high:.2f})"
-    axes.set_title(f"{title}\n{ave}" if title else ave, fontsize=11)
-    _save(figure, path)
+    font = 10.0 if told else max(4.5, 10 * _TOLD / count)
+    cell = 0.62 if told else min(0.62, _SIDE / count)
+    side = 1.6 + 0.08 * longest + cell * count
+    with _drawn(max(side, 3.6), side, path, [*names, title]) as figure:
+        axes = figure.add_subplot()
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        drawn = axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
+        places = range(0, count, max(1, round(count * font * 1.4 / 72 / _SIDE))) if not told else range(count)
+        some = [names[i] for i in places]
+        axes.set_xticks(places, some, rotation=0 if longest < 6 and told else 90, fontsize=font)
+        axes.set_yticks(places, some, fontsize=font)
+        axes.set_xlabel(f"predicted ({'percent of the row, images' if told else 'share of the row'}){remark}")
+        axes.set_ylabel("truth")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        if told:
+            centred: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}
+            for (i, j), part in np.ndenumerate(share):
+                colour = "white" if part > 0.55 else "0.55" if counts[i, j] == 0 else "black"
+                axes.text(j, i - 0.12, f"{100 * part:.0f}", fontsize=10, color=colour, **centred)
+                axes.text(j, i + 0.24, f"{counts[i, j]}", fontsize=6.5, color=colour, **centred)
+        else:
+            figure.colorbar(drawn, ax=axes, shrink=0.6)
+        ave = f"Ave. {100 * summary.macro:.2f} (95 %: {100 * summary.low:.2f}-{100 * summary.high:.2f})"
+        axes.set_title(f"{_plain(title)}\n{ave}" if title else ave, fontsize=11)
 
 
 def curves_png(history: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -60,17 +80,17 @@ def curves_png(history: Mapping[str, Sequence[float]], path: Path) -> None:
     names = [name for name in history if name != "step"]
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    figure = _figure(3.4 * columns, 2.3 * rows)
-    for place, name in enumerate(names, start=1):
-        axes = figure.add_subplot(rows, columns, place)
-        axes.plot(history["step"], history[name], linewidth=1.2, marker="." if len(history[name]) < 20 else "")
-        axes.set_title(name, fontsize=10)
-        axes.tick_params(labelsize=8)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        if place > len(names) - columns:
-            axes.set_xlabel("step", fontsize=9)
-    _save(figure, path)
+    titles = [_short(_plain(name), 40) for name in names]
+    with _drawn(3.4 * columns, 2.3 * rows, path, titles) as figure:
+        for place, name in enumerate(names, start=1):
+            axes = figure.add_subplot(rows, columns, place)
+            axes.plot(history["step"], history[name], linewidth=1.2, marker="." if len(history[name]) < 20 else "")
+            axes.set_title(titles[place - 1], fontsize=10)
+            axes.tick_params(labelsize=8)
+            axes.grid(alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+            if place > len(names) - columns:
+                axes.set_xlabel("step", fontsize=9)
 
 
 def label_curve(
@@ -84,26 +104,26 @@ def label_curve(
         path: of the picture; its suffix says which kind.
         title: heading.
     """
-    figure = _figure(6.4, 4.4)
-    axes = figure.add_subplot()
-    axes.set_xscale("log")
-    x = np.array([number for _, number in places])
-    for n, (row, summaries) in enumerate(rows.items()):
-        middle = [100 * s.macro for s in summaries]
-        ends = [100 * abs(np.array([s.low, s.high]) - s.macro) for s in summaries]
-        shifted = x * 1.03 ** (n - (len(rows) - 1) / 2)  # so that the intervals do not hide one another
-        axes.errorbar(
-            shifted, middle, np.transpose(ends), marker="o", markersize=4, capsize=2, linewidth=1.2, label=row
-        )
-    axes.set_xticks(x, [name if name != "all" else f"all\n({number:g})" for name, number in places])
-    axes.minorticks_off()
-    axes.set_xlabel("labelled target images per class")
-    axes.set_ylabel("macro accuracy in percent, 95 % interval")
-    axes.set_title(title, fontsize=11)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    _save(figure, path)
+    names, _ = readable(list(rows))
+    with _drawn(6.4, 4.4, path, [*names, title]) as figure:
+        axes = figure.add_subplot()
+        axes.set_xscale("log")
+        x = np.array([number for _, number in places])
+        for n, summaries in enumerate(rows.values()):
+            middle = [100 * s.macro for s in summaries]
+            ends = [100 * abs(np.array([s.low, s.high]) - s.macro) for s in summaries]
+            shifted = x * 1.03 ** (n - (len(rows) - 1) / 2)  # so that the intervals do not hide one another
+            axes.errorbar(
+                shifted, middle, np.transpose(ends), marker="o", markersize=4, capsize=2, linewidth=1.2, label=names[n]
+            )
+        axes.set_xticks(x, [name if name != "all" else f"all\n({number:g})" for name, number in places])
+        axes.minorticks_off()
+        axes.set_xlabel("labelled target images per class")
+        axes.set_ylabel("macro accuracy in percent, 95 % interval")
+        axes.set_title(_plain(title), fontsize=11)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
 
 
 def grid_png(rows: Sequence[Tensor], row_titles: Sequence[str], path: Path) -> None:
@@ -153,28 +173,98 @@ def domains_png(points: Tensor | npt.NDArray[Any], domains: Sequence[str], path:
     """
     points = np.asarray(points)
     names = np.asarray(domains)
-    figure = _figure(6, 5)
-    axes = figure.add_subplot(projection="3d" if points.shape[1] == 3 else None)
-    others = iter(_OTHERS)
-    colours = {name: _COLOURS.get(name) or next(others) for name in dict.fromkeys(domains)}
-    # The largest first, so that the few target images are not hidden under the many others.
-    for name in sorted(colours, key=lambda name: -int((names == name).sum())):
-        of = points[names == name]
-        label = f"{name} ({len(of)})"
-        axes.plot(*of.T, "o", markersize=3.5, alpha=0.7, mew=0, color=colours[name], label=label)
-    axes.tick_params(labelbottom=False, labelleft=False, length=0)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(colours), frameon=False, markerscale=2)
-    _save(figure, path)
+    with _drawn(6, 5, path, []) as figure:
+        axes = figure.add_subplot(projection="3d" if points.shape[1] == 3 else None)
+        others = iter(_OTHERS)
+        colours = {name: _COLOURS.get(name) or next(others) for name in dict.fromkeys(domains)}
+        # The largest first, so that the few target images are not hidden under the many others.
+        for name in sorted(colours, key=lambda name: -int((names == name).sum())):
+            of = points[names == name]
+            label = f"{name} ({len(of)})"
+            axes.plot(*of.T, "o", markersize=3.5, alpha=0.7, mew=0, color=colours[name], label=label)
+        axes.tick_params(labelbottom=False, labelleft=False, length=0)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(colours), frameon=False, markerscale=2)
 
 
-def _figure(width: float, height: float) -> Figure:
-    """A figure in inches that pyplot does not know of: it has no window, no global state, nothing to close."""
+@contextmanager
+def _drawn(width: float, height: float, path: Path, texts: Sequence[str]) -> Iterator[Figure]:
+    """A figure in inches that pyplot does not know of (it has no window, no global state, nothing to close); saved.
+
+    Texts are texts: a dollar sign begins no formula. Of those that are not dakit's own ``texts`` tells which fonts
+    are needed.
+    """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    return Figure((width, height), dpi=DPI, layout="constrained")
+    style: dict[Any, Any] = {"text.parse_math": False, "font.family": _families(texts)}
+    with rc_context(style):
+        figure = Figure((width, height), dpi=DPI, layout="constrained")
+        yield figure
+        _save(figure, path)
 
 
 def _save(figure: Figure, path: Path) -> None:
     with written(path) as part:
         kind = path.suffix[1:]
         figure.savefig(part, format=kind, metadata={"Date" if kind == "svg" else "Software": None})
+
+
+def readable(names: Sequence[str]) -> tuple[list[str], str]:
+    """Names as a picture can show them, and what to say where it cannot show all.
+
+    A name with a letter that no installed font has becomes its number, "#3" for the third.
+    """
+    drawable = [all(_has(letter) for letter in name) for name in names]
+    shown = [name if good else f"#{number}" for number, (name, good) in enumerate(zip(names, drawable, strict=True), 1)]
+    without = "" if all(drawable) else "\n#n: the n-th class of table.md\n(no font here has all its letters)"
+    return shown, without
+
+
+def _families(texts: Sequence[str]) -> list[str]:
+    """The usual font, and those that have what it lacks."""
+    needed = {_font_of(letter) for text in texts for letter in text}
+    return [_FONT, *sorted(name for name in needed if name not in (None, _FONT))]
+
+
+@cache
+def _fonts() -> Mapping[str, str]:
+    """The file of every installed font, by name; the usual one first."""
+    from matplotlib.font_manager import findfont, fontManager
+
+    found = {_FONT: str(findfont(_FONT))}
+    for entry in sorted(fontManager.ttflist, key=lambda entry: (entry.name, entry.fname)):
+        upright = entry.style == "normal" and entry.weight in (400, "normal", "regular", "book")
+        if upright and not entry.name.startswith(("Last Resort", "cm", "STIX")):  # boxes, and formulas
+            found.setdefault(entry.name, str(entry.fname))
+    return found
+
+
+@cache
+def _letters(file: str) -> frozenset[int]:
+    """The letters that a font can draw."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        font = FT2Font(file)
+        return frozenset(font.get_charmap()) if font.scalable else frozenset()  # one of coloured pictures is not
+    except (OSError, RuntimeError):  # a font that matplotlib cannot read
+        return frozenset()
+
+
+@cache
+def _font_of(letter: str) -> str | None:
+    """The first installed font that has a letter."""
+    return next((name for name, file in _fonts().items() if ord(letter) in _letters(file)), None)
+
+
+def _has(letter: str) -> bool:
+    return letter.isprintable() and _font_of(letter) is not None
+
+
+def _plain(text: str) -> str:
+    """A text with ? for what no installed font has."""
+    return "".join(letter if _has(letter) else "?" for letter in text)
+
+
+def _short(name: str, most: int = 24) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"

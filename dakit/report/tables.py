@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dakit.comparison import METHOD, Comparison
@@ -25,15 +26,33 @@ class _Line(NamedTuple):
 
 
 def ladder(
-    summaries: Mapping[str, Summary], published: Published | None = None, title: str = "", note: str = ""
+    summaries: Mapping[str, Summary],
+    published: Published | None = None,
+    title: str = "",
+    note: str = "",
+    width: int | None = None,
 ) -> Table:
     """The table for a terminal: row, classes, "Ave.", interval, seeds x folds; numbers in percent.
 
-    The best "Ave." is bold. Beneath a row stands, dim, what the paper has for it. For all numbers to be seen
-    in full the terminal must be about 80 columns wide for seven classes.
+    The best "Ave." is bold. Beneath a row stands, dim, what the paper has for it. Seven classes take about 80
+    columns; where the terminal's ``width`` is too small for the classes, they are left out, and the table says so.
     """
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
+
+    head = _head(summaries)
+    lines = _lines(summaries, published or {})
+    if width is not None:
+        first, *others = zip(
+            *([name.partition(" x ")[0] for name in head], *(line.cells for line in lines)), strict=True
+        )
+        needed = min(8, max(map(cell_len, first))) + sum(1 + max(map(cell_len, column)) for column in others)
+        if needed > width:
+            count = len(head) - 4
+            head = [head[0], *head[-3:]]
+            lines = [line._replace(cells=[line.cells[0], *line.cells[-3:]]) for line in lines]
+            note = "\n".join(part for part in (f"{count} classes: see table.md", note) if part)
 
     table = Table(
         title=Text(title) if title else None,
@@ -41,12 +60,11 @@ def ladder(
         box=None,
         padding=(0, 1, 0, 0),
     )
-    head = _head(summaries)
     table.add_column(head[0], overflow="fold", min_width=8)
     for name in head[1:]:
         table.add_column(Text(name.replace(" x ", "\nx ")), justify="right", no_wrap=True, vertical="bottom")
     average = len(head) - 3
-    for line in _lines(summaries, published or {}):
+    for line in lines:
         cells = [Text(cell) for cell in line.cells]
         if line.best:
             cells[average].stylize("bold")
@@ -59,14 +77,16 @@ def to_markdown(
 ) -> str:
     """The same table in Markdown; the paper's rows are in italics."""
     head = _head(summaries)
-    rows = [_markdown_row(head), _markdown_row([":---"] + ["---:"] * (len(head) - 1))]
+    rows = [_markdown_row(map(plain_markdown, head)), _markdown_row([":---"] + ["---:"] * (len(head) - 1))]
     average = len(head) - 3
     for line in _lines(summaries, published or {}):
-        cells = [cell.strip().replace("|", "\\|") for cell in line.cells]
+        cells = [plain_markdown(cell.strip()) for cell in line.cells]
         if line.best:
             cells[average] = f"**{cells[average]}**"
         rows.append(_markdown_row([f"*{cell}*" if line.published and cell else cell for cell in cells]))
-    return "\n\n".join(part for part in (f"**{title}**" if title else "", "\n".join(rows), note) if part)
+    return "\n\n".join(
+        part for part in (f"**{plain_markdown(title)}**" if title else "", "\n".join(rows), note) if part
+    )
 
 
 def remarks(
@@ -168,5 +188,16 @@ def _cell(percent: float | None) -> str:
     return "-" if percent is None else f"{percent:.2f}"
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
+def plain_markdown(text: str) -> str:
+    r"""A text for Markdown that is to be read as it is: what would be a sign of Markdown or HTML stands behind a \.
+
+    A _ within a word, as in ``s2t_fine_tune``, is none.
+
+    >>> print(plain_markdown("US$ [s2t_a] <b>|x"))
+    US\$ \[s2t_a\] \<b\>\|x
+    """
+    return re.sub(r"[\\`*\[\]<>|~$&]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"

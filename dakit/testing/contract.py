@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from dakit.interfaces import Spec
+from dakit.optional import misspelt
 from dakit.training import seed_everything
 
 Check = Callable[[Spec[Any]], None]
@@ -62,6 +65,18 @@ def is_described(spec: Spec[Any]) -> None:
     given = inspect.signature(spec.factory).parameters
     bare = [name for name in spec.params if name in given and given[name].annotation is inspect.Parameter.empty]
     wanted(not bare, f"no annotation says what {', '.join(bare)} may be")
+
+
+def spells_optional_parts_right(spec: Spec[Any]) -> None:
+    """What dakit asks for by name, and goes on without, is there under that name or not at all."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = {"dataset": (32, None), "classifier": (2,), "observer": (Path(folder),)}.get(spec.kind, ())
+        found = misspelt(spec.kind, spec.factory) or misspelt(spec.kind, type(spec.build(*given)))
+    wanted(not found, found)
+
+
+FIRST: tuple[Check, ...] = (is_described, spells_optional_parts_right)
+"""Of every kind."""
 
 
 def images(count: int, size: int = 64) -> torch.Tensor:

@@ -9,7 +9,8 @@ import torch
 
 from dakit.data.sets import fingerprint
 from dakit.interfaces import ImageSet, Spec
-from dakit.testing.contract import Check, is_described, wanted
+from dakit.optional import near
+from dakit.testing.contract import FIRST, Check, wanted
 
 SIZE = 32
 
@@ -29,6 +30,8 @@ def can_be_counted_without_decoding(spec: Spec[Any]) -> None:
         given = getattr(images, name, None)
         wanted(name == "parts" or given is not None, f"it has no {name}")
         wanted(given is None or len(given) == n, f"{n} images, but {len(given or ())} {name}")
+    like = [name for name, value in vars(images).items() if near(name, "parts") and isinstance(value, (list, tuple))]
+    wanted(hasattr(images, "parts") or not like, f"it has no parts, but `{''.join(like[:1])}`: did you mean `parts`?")
     wanted(isinstance(images.classes, tuple), f"classes are a {type(images.classes).__name__}, not a tuple")
     wanted(all(-1 <= label < len(images.classes) for label in images.labels), "a label is not an index of classes")
 
@@ -81,6 +84,6 @@ def has_one_fingerprint(spec: Spec[Any]) -> None:
 
 
 CHECKS: tuple[Check, ...] = (
-    is_described, can_be_counted_without_decoding, gives_uint8_images_of_the_size_asked_for,
+    *FIRST, can_be_counted_without_decoding, gives_uint8_images_of_the_size_asked_for,
     gives_the_same_image_again, belongs_to_its_reader, numbers_classes_as_told, has_one_fingerprint,
 )  # fmt: skip

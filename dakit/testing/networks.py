@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dakit.interfaces import Prediction, Spec
-from dakit.testing.contract import Check, finite, images, is_described, wanted
+from dakit.optional import near
+from dakit.testing.contract import FIRST, Check, finite, images, wanted
 
 SIZES = (64, 96)  # pixels; every built-in takes them
 BATCHES = (1, 2, 3)
@@ -90,6 +91,9 @@ def head_turns_features_into_logits(spec: Spec[Any]) -> None:
         wanted(isinstance(head, nn.Module), f"head is a {type(head).__name__}")
         said = network(images(2))
         wanted(torch.allclose(head(said.features), said.logits, atol=1e-5), "head(features) are other logits")
+    else:  # "heads" are not one misspelt
+        like = [name for name, _ in network.named_children() if near(name, "head") and name != "heads"]
+        wanted(not like, f"it has no head, but `{''.join(like[:1])}`: did you mean `head`?")
 
 
 def stem_is_of_images(spec: Spec[Any]) -> None:
@@ -205,9 +209,9 @@ _NETWORK: tuple[Check, ...] = (
     evaluation_sees_one_image_at_a_time, same_seed_gives_the_same_network, every_build_is_its_own,
     weights_survive_a_file, moves_to_other_precisions_and_devices,
 )  # fmt: skip
-TRANSLATOR: tuple[Check, ...] = (is_described, is_a_module, translates_to_the_same_shape_and_range, *_NETWORK)
-DISCRIMINATOR: tuple[Check, ...] = (is_described, is_a_module, judges_every_image, *_NETWORK)
+TRANSLATOR: tuple[Check, ...] = (*FIRST, is_a_module, translates_to_the_same_shape_and_range, *_NETWORK)
+DISCRIMINATOR: tuple[Check, ...] = (*FIRST, is_a_module, judges_every_image, *_NETWORK)
 CLASSIFIER: tuple[Check, ...] = (
-    is_described, is_a_module, predicts_logits_features_and_maps, keeps_what_it_says_of_its_maps,
+    *FIRST, is_a_module, predicts_logits_features_and_maps, keeps_what_it_says_of_its_maps,
     head_turns_features_into_logits, stem_is_of_images, *_NETWORK,
 )  # fmt: skip

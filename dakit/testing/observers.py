@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dakit.interfaces import Observer, Spec
-from dakit.testing.contract import Check, is_described, wanted
+from dakit.testing.contract import FIRST, Check, wanted
 
 EVENTS = tuple(name for name in vars(Observer) if not name.startswith("_"))
 
@@ -27,4 +27,4 @@ def writes_nothing_before_the_run(spec: Spec[Any]) -> None:
         wanted(not list(Path(folder).iterdir()), "it wrote a file when it was made")
 
 
-CHECKS: tuple[Check, ...] = (is_described, hears_what_dakit_tells, writes_nothing_before_the_run)
+CHECKS: tuple[Check, ...] = (*FIRST, hears_what_dakit_tells, writes_nothing_before_the_run)

@@ -30,7 +30,7 @@ from dakit.interfaces import (
 )
 from dakit.registry import Registry, component_kind, optional, schema, stage_inputs, stage_outputs, union_members
 from dakit.store import Store, digest
-from dakit.testing.contract import Check, is_described, wanted
+from dakit.testing.contract import FIRST, Check, wanted
 from dakit.training import seed_everything
 
 SIZE, COUNT, CLASSES = 16, 48, ("a", "b", "c")
@@ -333,7 +333,7 @@ def killed_and_resumed_it_ends_the_same(spec: Spec[Any]) -> None:
 
 
 CHECKS: tuple[Check, ...] = (
-    is_described, says_what_it_takes_and_makes, makes_what_it_says, changing_a_parameter_changes_its_key,
+    *FIRST, says_what_it_takes_and_makes, makes_what_it_says, changing_a_parameter_changes_its_key,
     same_seed_gives_the_same_result, leaves_its_inputs_alone, a_rerun_is_read_from_the_store,
     killed_and_resumed_it_ends_the_same,
 )  # fmt: skip

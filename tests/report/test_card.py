@@ -118,3 +118,55 @@ def test_how_a_file_is_read(fit, code, opened):
         card = model_card(opened, "cycle", 0, 0, model, file, Agreement(1, 0.0, True))
         assert code in card
         compile(card.split("```python\n")[1].split("```")[0], "card", "exec")
+
+
+def test_which_weights_they_are(card, opened, tmp_path):
+    assert "Its weights are those of the last training step." in card
+    copy = open_run(shutil.copytree(opened.folder, tmp_path / "run"))
+    marker = copy.steps_of("cycle", 0, 1)["adapt"].folder / "done.json"
+    about = json.loads(marker.read_text())
+    about["facts"]["chosen"] = {"images": 9, "steps": 1200, "macro": 0.625, "cross_entropy": 1.5}
+    marker.write_text(json.dumps({name: value for name, value in about.items() if name != "checksum"}))
+    model = copy.classifier("cycle", 0, 1)
+    told = model_card(copy, "cycle", 0, 1, model, "model.onnx", Agreement(14, 0.0, True))
+    assert "Its weights are those after step 1,200: of several moments of the training the best on\n9 images" in told
+    assert "62.50 there" in told
+    assert "last training step" not in told
+    other = replace(model, origin=replace(model.origin, do="train_aligned"))
+    strange = model_card(copy, "cycle", 0, 1, other, "model.onnx", Agreement(14, 0.0, True))
+    assert "Its weights" not in strange, "what a stranger's stage does is not known"
+    assert "the network that stage `adapt` (`train_aligned`) made" in strange
+
+
+def test_whose_means_the_numbers_are(card, opened):
+    assert "This row's are means over 2 classifiers, of which this is one. Chance" in card
+    steps = tuple(step for step in opened.steps if (step.row, step.fold) != ("cycle", 0))
+    one = replace(opened, steps=steps)
+    model = one.classifier("cycle", 0, 1)
+    told = model_card(one, "cycle", 0, 1, model, "model.onnx", Agreement(14, 0.0, True))
+    assert "This row's are of this classifier alone. Chance" in told
+
+
+def test_how_often_the_test_labels_were_opened(card, opened):
+    opened_times = json.loads((opened.folder / "test_labels.json").read_text())["opened"]
+    assert f"Test labels were opened {opened_times} times in this folder" in card
+
+
+def test_what_was_left_out_of_the_data_is_told(opened, tmp_path):
+    copy = open_run(shutil.copytree(opened.folder, tmp_path / "run"))
+    results = json.loads((copy.folder / "results.json").read_text())
+    results["warnings"] = [
+        "target (image_folder): 1 of 29 images cannot be read and are left out:\n  a.png: it is empty"
+    ]
+    (copy.folder / "results.json").write_text(json.dumps(results))
+    told = model_card(copy, "cycle", 0, 1, copy.classifier("cycle", 0, 1), "model.onnx", Agreement(14, 0.0, True))
+    assert "* The run warned: target (image_folder): 1 of 29 images cannot be read and are left out.\n" in told
+
+
+def test_names_are_text_and_a_fence_is_longer_than_what_it_holds(opened):
+    model = replace(opened.classifier("cycle", 0, 1), classes=("US$", "<b>", "a|b", "*", "e", "f", "g"))
+    about = {**opened.about, "recipe": {**opened.about["recipe"], "title": "```\nHello"}}
+    told = model_card(replace(opened, about=about), "cycle", 0, 1, model, "model.onnx", Agreement(14, 0.0, True))
+    assert r"into 7 classes: US\$, \<b\>, a\|b, \*, e, f, g." in told
+    assert told.startswith("# \\`\\`\\` Hello: cycle\n")
+    assert told.count("\n````") == 2

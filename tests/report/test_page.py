@@ -144,6 +144,37 @@ def test_a_page_that_fails_harms_no_result(
     assert json.loads((folder / "results.json").read_text())["rows"] == before
 
 
+def test_a_picture_that_fails_harms_neither_table_nor_page(
+    made: Path, toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*given: object) -> None:
+        raise MemoryError("so many classes")
+
+    monkeypatch.setattr("dakit.report.pictures.confusion_png", fails)
+    folder = Path(shutil.copytree(made, tmp_path / "run"))
+    for name in ("table.md", "report.html"):
+        (folder / name).unlink()
+    outcome = run(load_recipe(made.parent / "faces.yaml", plugins=[toys]), out=folder, fold=0)
+    expected = [f"confusion-{row}.png was not made: MemoryError: so many classes" for row in ("s2t", "cycle")]
+    assert list(outcome.warnings[-2:]) == expected
+    assert (folder / "table.md").is_file()
+    assert (folder / "report.html").is_file()
+
+
+def test_matrices_of_many_classes_are_not_in_the_page(made: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "run"))
+    results = json.loads((folder / "results.json").read_text())
+    for count, there in ((60, True), (61, False)):
+        names = [f"c{i}" for i in range(count)]
+        for about in results["rows"].values():
+            about |= {"classes": names, "per_class": dict.fromkeys(names, 50.0), "confusion": np.eye(count).tolist()}
+        (folder / "results.json").write_text(json.dumps(results))
+        write_page(open_run(folder), tmp_path / "page.html")
+        text = (tmp_path / "page.html").read_text()
+        assert ('class="confusion"' in text) is there
+        assert ("61 classes are too many for this page" in text) is not there
+
+
 def test_samples_are_never_test_images(made: Path) -> None:
     """Of 8 target images 4 may be learned from, two of each class."""
     with np.load(made / "samples.npz") as file:

@@ -185,3 +185,85 @@ def test_the_label_curve_shows_every_row_and_number(tmp_path: Path, monkeypatch)
     assert ends == pytest.approx([100 * rows["fine"][0].low, 100 * rows["fine"][0].high])
     assert read(tmp_path / "curve.png").shape[0] > 300
     assert "<svg" in (tmp_path / "curve.svg").read_text()
+
+
+def many(count: int, name: str = "class", images: int = 2):
+    """So many classes, of which every image is read as the next class but one of the first."""
+    labels = np.repeat(np.arange(count), images)
+    said = np.where(np.arange(len(labels)) % images == 0, labels, (labels + 1) % count)
+    names = tuple(f"{name}{i}" for i in range(count))
+    e = Evaluation(names, np.arange(len(labels)), labels, said, np.eye(count, dtype=np.float32)[said])
+    return summarise([Round(0, 0, e)], resamples=50)
+
+
+def texts_of(monkeypatch) -> list[str]:
+    """All that is written into pictures from now on."""
+    written = []
+    save = pictures._save
+
+    def kept(figure, path):
+        written.extend(text.get_text() for text in figure.findobj(lambda part: hasattr(part, "get_text")))
+        save(figure, path)
+
+    monkeypatch.setattr(pictures, "_save", kept)
+    return written
+
+
+@pytest.mark.parametrize(
+    ("count", "name"), [(21, "class"), (126, "class"), (345, "c"), (20, "n" * 200), (3, "n" * 200)]
+)
+def test_a_confusion_matrix_is_bounded(count, name, tmp_path: Path, monkeypatch):
+    written = texts_of(monkeypatch)
+    confusion_png(many(count, name), tmp_path / "many.png", "cycleat")
+    picture = read(tmp_path / "many.png")
+    assert max(picture.shape) <= 2100
+    cells = sum(text.isdigit() for text in written)
+    assert (cells == 2 * count**2) if count <= 20 else (cells < count)
+    assert max(map(len, written)) <= 60
+
+
+def test_names_are_text_and_no_formula(tmp_path: Path, monkeypatch):
+    written = texts_of(monkeypatch)
+    names = ("$\\frac$", "US$", "$1-$5")
+    e = Evaluation(names, np.arange(3), np.arange(3), np.arange(3), np.eye(3, dtype=np.float32))
+    confusion_png(summarise([Round(0, 0, e)], resamples=50), tmp_path / "dollar.png", "$row$")
+    curves_png({"step": [1, 2], "$\\alpha$ loss_{": [1.0, 2.0]}, tmp_path / "curves.png")
+    label_curve([("1", 1), ("3", 3)], {"$a$^{": [many(2), many(2)]}, tmp_path / "curve.png", "$title_{")
+    assert {*names, "$\\alpha$ loss_{", "$a$^{", "$title_{"} <= set(written)
+
+
+def test_letters_that_no_font_has_become_numbers(tmp_path: Path, monkeypatch):
+    has = pictures._font_of
+    monkeypatch.setattr(pictures, "_font_of", lambda letter: None if letter in "猫犬" else has(letter))
+    assert pictures.readable(["猫", "dog", "a犬", "\x01", "é"])[0] == ["#1", "dog", "#3", "#4", "é"]
+    assert "#n: the n-th class of table.md" in pictures.readable(["猫"])[1]
+    assert pictures.readable(["dog"]) == (["dog"], "")
+    written = texts_of(monkeypatch)
+    confusion_png(many(2, "猫"), tmp_path / "one.png", "row 犬")  # warnings of missing glyphs would be errors
+    assert {"#1", "#2"} <= set(written)
+    assert any(text.startswith("row ?") for text in written)
+
+
+def test_another_font_is_taken_for_letters_that_the_usual_one_lacks(monkeypatch):
+    letter = "\U0001d6fc"  # stands for a letter of another script
+    files = {"DejaVu Sans": "usual.ttf", "Broken": "broken.ttf", "Other": "other.ttf"}
+    letters = {
+        "usual.ttf": frozenset(map(ord, "abc")),
+        "broken.ttf": frozenset(),
+        "other.ttf": frozenset({ord(letter)}),
+    }
+    monkeypatch.setattr(pictures, "_fonts", lambda: files)
+    monkeypatch.setattr(pictures, "_letters", letters.__getitem__)
+    pictures._font_of.cache_clear()
+    try:
+        assert pictures._families(["abc", f"a{letter}", "猫"]) == ["DejaVu Sans", "Other"]
+        assert pictures.readable([letter, "猫"])[0] == [letter, "#2"]
+    finally:
+        pictures._font_of.cache_clear()
+
+
+def test_every_installed_font_can_be_asked():
+    """Also one of coloured pictures, or one that cannot be read."""
+    assert ord("a") in pictures._letters(pictures._fonts()["DejaVu Sans"])
+    assert not any("Last Resort" in name for name in pictures._fonts())
+    assert pictures._letters(__file__) == frozenset()

@@ -137,3 +137,35 @@ def test_comparisons_in_json():
     }  # fmt: skip
     assert made["cycleat"]["comparison"] == {"baseline": "base", "reason": "the baseline was not run"}
     assert made["base"]["comparison"] is None
+
+
+def test_classes_that_do_not_fit_are_left_out():
+    names = tuple(f"class_{i:03d}" for i in range(65))
+    wide = {"cycleat_distinct": summary([4] * 65, classes=names), "s2t": summary([2] * 65, classes=names)}
+    published = {"s2t": {"class_000": 1.0, "Ave.": 22.4}}
+    lines = shown(ladder(wide, published, width=80), width=80).splitlines()
+    assert lines[1].split() == ["Ave.", "95", "%", "x", "folds"]
+    assert lines[2].split()[:2] == ["cycleat_distinct", "50.00"]
+    assert lines[3].split()[:2] == ["s2t", "25.00"]
+    assert lines[4].split() == ["paper", "22.40"]
+    assert lines[5].strip() == "65 classes: see table.md"
+    assert "class_064" in to_markdown(wide)
+    seven = {"cycleat_distinct": summary([1] * 7, classes=("AN", "DI", "FE", "HA", "NE", "SA", "SU"))}
+    assert shown(ladder(seven, width=80), width=80) == shown(ladder(seven), width=80)
+    assert "AN" not in shown(ladder(seven, width=60), width=60)
+
+
+def test_wide_letters_count_twice():
+    names = tuple("猫" * 12 + str(i) for i in range(3))
+    text = shown(ladder({"s2t": summary([1, 2, 3], classes=names)}, width=90), width=90)
+    assert "3 classes: see table.md" in text
+    assert "…" not in text
+
+
+def test_signs_of_markdown_are_text():
+    classes = ("US$", "<b>x", "a|b\nc", "[d]")
+    lines = to_markdown({"s2t_a": summary([1, 2, 3, 4], classes=classes), "_x_": summary([1] * 4, classes=classes)})
+    head, _, one, two = lines.splitlines()
+    assert head.startswith(r"|  | US\$ | \<b\>x | a\|b c | \[d\] | Ave. |")
+    assert one.startswith("| s2t_a | 12.50 |")
+    assert two.startswith(r"| \_x\_ | 12.50 |")
