@@ -355,6 +355,7 @@ class _Session:
                 "images": len(images),
                 "labelled": sum(label >= 0 for label in images.labels),
                 "fit": getattr(plain, "fit", None),
+                "range": getattr(plain, "range", None),
             }
         return {"final": plan.stages[-1].name, "size": first.size, "classes": first.classes, "data": data}
 

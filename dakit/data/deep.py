@@ -64,6 +64,9 @@ def eight_bits(image: Image.Image, stated: Sequence[float] | None) -> Image.Imag
     raw = _raw_mode(image)
     tags: Any = getattr(image, "tag_v2", {})
     signed_bytes = image.mode == "L" and tags.get(339, (1,))[0] == 2
+    bits = max(tags.get(258, (8,)))
+    if bits > 8 and tags.get(284) == 2 and len(tags[258]) > 1:
+        raise ValueError(f"a TIFF of {bits} bits a value whose colours lie in separate planes is not read")
     if ";16" in raw and image.mode in ("RGB", "RGBA"):
         colours, alpha = _colours(image, raw)
     elif image.mode in ("I", "F") or image.mode.startswith("I;16") or signed_bytes:
@@ -76,8 +79,6 @@ def eight_bits(image: Image.Image, stated: Sequence[float] | None) -> Image.Imag
             colours = colours.astype(np.uint16)
         elif colours.dtype == np.int32 and tags.get(339, (2,))[0] == 1:  # unsigned: Pillow has no mode for it
             colours = colours.view(np.uint32)
-    elif max(tags.get(258, (8,))) > 8:
-        raise ValueError(f"a TIFF of {max(tags[258])} bits a value whose values lie in planes is not read")
     else:
         return image
     key = image.info.get("transparency")
@@ -133,13 +134,13 @@ def _evident(values: Array) -> tuple[int, int]:
     if quarters.min() * 1000 >= values.size:
         return 0, 65535
     low, high = values.min(), values.max()
-    near = next((f"[{a}, {b}]" for a, b in _EVERYDAY if a <= low and high <= b), "[BLACK, WHITE]")
+    fitting = [f"[{a}, {b}]" for a, b in _EVERYDAY if a <= low and high <= b and b - a <= 4 * (float(high) - low)]
     raise RangeUnknown(
         f"its values are {_span(values)}, and nothing says which values are black and white; set `range` of its "
-        f"dataset, such as `range: {near}`"
+        f"dataset, such as `range: {[*fitting, '[BLACK, WHITE]'][0]}`"
     )
 
 
 def _span(values: Array) -> str:
     kind = "floating-point" if values.dtype.kind == "f" else "whole"
-    return f"{kind} numbers of {8 * values.dtype.itemsize} bits from {values.min():g} to {values.max():g}"
+    return f"{kind} numbers from {values.min():g} to {values.max():g}"

@@ -75,7 +75,7 @@ class TrainClassifier:
         validation: this fraction of ``train`` is that part: whole groups, every class alike, drawn with the seed.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     together: ClassVar[bool] = True
 
     def __init__(

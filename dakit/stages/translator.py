@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import annotated_types
@@ -94,7 +95,7 @@ class TrainTranslator:
         sample_rows: how many moments the picture shows.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     together: ClassVar[bool] = True
 
     def __init__(
@@ -390,10 +391,13 @@ class _Followed:
     """A few source images, translated now and then, for Figure 5 of the paper."""
 
     def __init__(self, source: ImageSet, count: int, trainer: Trainer, translator: nn.Module) -> None:
-        labels = list(source.labels)
-        # One of each class first, then the next of each.
-        rank = {i: labels[:i].count(labels[i]) for i in range(min(len(labels), 50 * count))}
-        chosen = sorted(sorted(rank, key=lambda i: (rank[i], labels[i]))[:count], key=lambda i: labels[i])
+        labels = source.labels
+        first: dict[int, list[int]] = {}
+        for i, label in enumerate(labels):
+            if len(images := first.setdefault(label, [])) < count:
+                images.append(i)
+        turns = zip_longest(*(first[label] for label in sorted(first)))  # one of each class, then the next of each
+        chosen = sorted([i for turn in turns for i in turn if i is not None][:count], key=lambda i: labels[i])
         self.originals = torch.stack([source[i].image for i in chosen])
         self.trainer = trainer
         self.translator = translator
