@@ -492,6 +492,27 @@ def fingerprint(images: ImageSet | Sealed) -> str:
     return digest.hexdigest()
 
 
+def unlabelled_among(images: ImageSet) -> str:
+    """The images without a label, for people: "2 of 9 images have no label: a/0.png, a/1.png"; "" = each has one."""
+    missing = np.flatnonzero(np.asarray(images.labels, np.int64) < 0)
+    named = [name_of(images, int(i)) for i in missing[:3]] + ["..."] * (len(missing) > 3)
+    return f"{len(missing)} of {len(images)} images have no label: {', '.join(named)}" if len(missing) else ""
+
+
+def name_of(images: ImageSet, index: int) -> str:
+    """The path of an image, through views of sets; "image 7" where it has none."""
+    paths: Sequence[Path] | None = getattr(images, "paths", None)
+    if paths is not None:
+        return shown(paths[index])
+    if isinstance(images, Joined):
+        which = int(np.searchsorted(images.starts, index, side="right")) - 1
+        return name_of(images.sets[which], index - int(images.starts[which]))
+    inner: ImageSet | None = getattr(images, "base", getattr(images, "_images", None))
+    if inner is None:
+        return f"image {index}"
+    return name_of(inner, images.indices[index] if isinstance(images, Subset) else index)
+
+
 def _kept(texts: Sequence[str]) -> Sequence[str]:
     """A list of one's own; one that is made when it is read cannot be changed by others."""
     return texts if isinstance(texts, Lean) else list(texts)

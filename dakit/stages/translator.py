@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from dakit.data.augment import Augment, Augmentation
 from dakit.data.batches import Batches, too_few
+from dakit.data.sets import unlabelled_among
 from dakit.errors import DakitError
 from dakit.health import lost_game
 from dakit.interfaces import (
@@ -172,7 +173,8 @@ class TrainTranslator:
             DakitError: too few or unlabelled images, or other networks than ``init``'s.
         """
         if self.classifier is not None and (not source.classes or min(source.labels, default=-1) < 0):
-            raise DakitError("source: every image needs a label when there is a classifier")
+            which = unlabelled_among(source) or "there are none"
+            raise DakitError(f"source: every image needs a label when there is a classifier; {which}")
         for text in self.check_sizes({"source": len(source), "target": len(target)}):
             raise DakitError(text)
         trainer = Trainer(ctx)
