@@ -73,6 +73,7 @@ def eight_bits(image: Image.Image, stated: Sequence[float] | None) -> Image.Imag
         if image.format == "JPEG2000":
             raise ValueError("JPEG 2000 of more than 8 bits a value is not read; save it as PNG or TIFF")
         colours, alpha = np.asarray(image), None
+        colours = colours.astype(colours.dtype.newbyteorder("="), copy=False)
         if signed_bytes:
             colours = colours.view(np.int8)
         elif raw in ("I;16", "I;16B", "I;16L", "I;16N") and colours.dtype == np.int32:  # of an older Pillow
