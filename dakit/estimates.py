@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -60,7 +61,9 @@ class _Clock(Observer):
 
 @undisturbed()
 def estimate(recipe: Recipe, *, rows: list[str] | None = None, out: str | Path | None = None) -> list[Estimate]:
-    """Run the recipe's method on at most 128 images of each role, its training stages for 4 steps, and scale up.
+    """Run the recipe's method on a few images of each role, its training stages for 4 steps, and scale up.
+
+    A few are 128, or as many as the largest batch of a stage, and what a part of them for validation takes besides.
 
     Steps are taken from a stage's parameter ``steps``; a stage without one is taken to be linear in its images,
     which is too little for t-SNE. The test labels stay closed: training images stand in for the test's.
@@ -78,8 +81,9 @@ def estimate(recipe: Recipe, *, rows: list[str] | None = None, out: str | Path |
     plan = recipe.plan(str(recipe.document["method"]))
     made: dict[str, Any] = {}
     factor: dict[str, float] = {}
+    few = max([_IMAGES, *(_needed(stage.spec.params) for stage in plan.stages)])
     for data in plan.data.values():
-        for part, (images, whole) in _few(data, recipe.seeds[0]).items():
+        for part, (images, whole) in _few(data, recipe.seeds[0], few).items():
             made[f"{data.role}.{part}"] = images
             factor[f"{data.role}.{part}"] = whole / len(images)
     found: list[Estimate] = []
@@ -119,20 +123,27 @@ def estimate(recipe: Recipe, *, rows: list[str] | None = None, out: str | Path |
     return found
 
 
-def _few(data: DataPlan, seed: int) -> dict[str, tuple[Any, int]]:
-    """Up to 128 images of each part, and how many it has."""
+def _needed(params: Mapping[str, Any]) -> int:
+    """How many images a stage with these parameters must be given for one batch."""
+    batch = params.get("batch_size", 1) if "steps" in params else 1  # one that trains, whose batches are whole
+    kept = params["validation"] if params.get("choose") == "validation" else 0
+    return math.ceil(batch / (1 - kept)) + 1 if 0 < kept < 1 else int(batch)
+
+
+def _few(data: DataPlan, seed: int, most: int) -> dict[str, tuple[Any, int]]:
+    """Up to ``most`` images of each part, and how many it has."""
     images = images_of(data)
     images = Unlabelled(images) if data.unlabelled else images
     if data.split is None:
-        return {"all": (Subset(images, _spread(range(len(images)))), len(images))}
+        return {"all": (Subset(images, _spread(range(len(images)), most)), len(images))}
     sides = data.split.apply(images, 0, seed)
-    train = Subset(Withheld(images, sides["train"]), _spread(sides["train"]))
+    train = Subset(Withheld(images, sides["train"]), _spread(sides["train"], most))
     return {"train": (train, len(sides["train"])), "test": (Sealed(train), len(sides["test"]))}
 
 
-def _spread(indices: Any) -> list[int]:
+def _spread(indices: Any, most: int) -> list[int]:
     every = np.asarray(indices)
-    return [int(i) for i in every[np.linspace(0, len(every) - 1, min(_IMAGES, len(every))).astype(int)]]
+    return [int(i) for i in every[np.linspace(0, len(every) - 1, min(most, len(every))).astype(int)]]
 
 
 @contextmanager

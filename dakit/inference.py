@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dakit.data.files import image_files
+from dakit.data.files import image_files, list_images, told_of
 from dakit.errors import DakitError, did_you_mean
 from dakit.files import written
 from dakit.interfaces import Context, Engine, Observer
@@ -60,7 +61,8 @@ def find_images(named: Iterable[str]) -> dict[Path, Path]:
         else:
             files = {Path(n): Path(Path(n).name) for n in sorted(glob.glob(name, recursive=True)) if os.path.isfile(n)}
         if not files and path.is_dir():
-            problems.append(f"{name}: no image lies in this folder")
+            others = told_of(list_images(path)[1])
+            problems.append(f"{name}: no image lies in this folder{others and ', but '}{others}")
         elif not files:
             near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
             problems.append(f"{name}: there is no such file, folder or pattern{did_you_mean(path.name, near)}")
@@ -69,6 +71,14 @@ def find_images(named: Iterable[str]) -> dict[Path, Path]:
     if problems:
         raise DakitError("\n".join(problems))
     return found
+
+
+def passed_over(named: Iterable[str]) -> str:
+    """The files in named folders that are no images by their suffix, for people: "3 files: .heic 2, .txt 1", or ""."""
+    others: Counter[str] = Counter()
+    for path in {Path(name) for name in named}:
+        others += list_images(path)[1] if path.is_dir() else Counter()
+    return told_of(others)
 
 
 @undisturbed()
@@ -94,8 +104,8 @@ def classify(
     Raises:
         DakitError: the models do not go together, or the device is not there.
     """
-    if len({(model.classes, model.size, model.fit) for model in models}) != 1:
-        raise DakitError("the models do not have the same classes and image size, so they have no mean")
+    if len({(model.classes, model.size, model.fit, model.range) for model in models}) != 1:
+        raise DakitError("the models do not have the same classes, image size and range, so they have no mean")
     trainer, networks = _placed([model.network for model in models], engine)
     said: list[Predicted] = []
     for chunk, images, errors in _read(models[0], paths, batch_size, f"classifying {len(paths)} images", observers):

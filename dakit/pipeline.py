@@ -14,10 +14,12 @@ from typing import Any, cast
 
 from dakit import processes
 from dakit.comparison import compare_rows
+from dakit.data.files import told_of
+from dakit.data.sets import unlabelled_among
 from dakit.errors import DakitError, did_you_mean
 from dakit.files import write_json
 from dakit.health import lost_to_source
-from dakit.interfaces import Context, ImageSet, Observer, StageRun
+from dakit.interfaces import Context, ImageSet, Observer, Spec, StageRun
 from dakit.metrics import Round, summarise
 from dakit.observers import Observers, build
 from dakit.outcome import Outcome, source_only, transferring, write_results
@@ -246,8 +248,17 @@ def check_data(recipe: Recipe) -> str:
     from_disk = any(data_paths(data) for plan in recipe.plans.values() for data in plan.data.values())
     if not from_disk:
         return "data: none is needed from disk"
-    Roles(recipe, output_folder(recipe, None) / "store", room=0).open(list(recipe.plans))
-    return "data: found, and the class lists agree"
+    roles = Roles(recipe, output_folder(recipe, None) / "store", room=0)
+    roles.open(list(recipe.plans))
+    told = ["data: found, and the class lists agree"]
+    for data in {data.role: data for plan in recipe.plans.values() for data in plan.data.values()}.values():
+        parts = roles.parts(data, recipe.seeds[0], 0)
+        images = parts["train"] if "train" in parts else parts["all"]
+        blank = unlabelled_among(images) if images.classes else ""
+        others = told_of(getattr(roles.plain(data), "passed_over", {}))
+        told += [f"warning: {data.role}: {blank}"] * bool(blank)
+        told += [f"warning: {data.role}: passed over, no images by their suffix or place: {others}"] * bool(others)
+    return "\n".join(told)
 
 
 def output_folder(recipe: Recipe, out: str | Path | None) -> Path:
@@ -485,9 +496,7 @@ class _Session:
         first = next(iter(plan.data.values()))
         data = {}
         for role, of in plan.data.items():
-            images = plain = self.roles.set(of)
-            while hasattr(plain, "base"):
-                plain = plain.base
+            images, plain = self.roles.set(of), self.roles.plain(of)
             data[role] = {
                 "use": of.spec.name,
                 "params": dict(of.spec.params),
@@ -495,6 +504,7 @@ class _Session:
                 "images": len(images),
                 "labelled": sum(label >= 0 for label in images.labels),
                 "fit": getattr(plain, "fit", None),
+                "range": getattr(plain, "range", None),
             }
         return {"final": plan.stages[-1].name, "size": first.size, "classes": first.classes, "data": data}
 

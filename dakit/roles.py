@@ -101,6 +101,13 @@ class Roles:
             self._sets[key] = Unlabelled(images) if data.unlabelled else images
         return self._sets[key]
 
+    def plain(self, data: DataPlan) -> ImageSet:
+        """What the dataset plugin made, without the views that are laid over it."""
+        images = self.set(data)
+        while hasattr(images, "base"):
+            images = images.base
+        return images
+
     def _readable(self, data: DataPlan, images: ImageSet) -> ImageSet:
         """The set as the recipe wants it where some files cannot be decoded."""
         good: ImageSet

@@ -69,6 +69,7 @@ class RunData:
         images: how many there are in all,
         labelled: and how many of them have a label that the run may know.
         fit: how files are brought to the row's size, see :class:`~dakit.data.sets.FileImages`; None = it has no files.
+        range: the values that are black and white in files of more than 8 bits, see there; None = none was stated.
     """
 
     use: str
@@ -77,6 +78,7 @@ class RunData:
     images: int
     labelled: int
     fit: Literal["crop", "squash"] | None
+    range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Model:
         classes: names in the order of a classifier's logits; empty for a translator.
         size: height and width of its images in pixels,
         fit: and how a file is brought to it.
+        range: the values that are black and white in files of more than 8 bits; None = they must say it themselves.
         origin: the step that trained it.
     """
 
@@ -113,6 +116,7 @@ class Model:
     size: int
     fit: Literal["crop", "squash"]
     origin: RunStep
+    range: tuple[float, float] | None = None
 
     def read(self, path: Path) -> Tensor:
         """A file as the run itself would have read it: uint8 ``(3, size, size)``.
@@ -120,7 +124,7 @@ class Model:
         Raises:
             DakitError: it cannot be read as an image.
         """
-        return read_image(path, self.size, self.fit)
+        return read_image(path, self.size, self.fit, self.range)
 
 
 @dataclass(frozen=True)
@@ -283,7 +287,8 @@ class Run:
                 f"{origin.folder}: the weights do not fit the {trained.spec.kind} {trained.spec.name} "
                 f"as its plugin makes it now: {error}"
             ) from error
-        return Model(network, trained.classes, row.size, (data and data.fit) or "crop", origin)
+        fit, stated = (data.fit, data.range) if data else (None, None)
+        return Model(network, trained.classes, row.size, fit or "crop", origin, stated)
 
     def _input(self, above: Mapping[str, RunStep], reference: str) -> Any:
         producer, _, output = reference.partition(".")
@@ -349,7 +354,7 @@ def open_run(folder: str | Path, *, plugins: Iterable[Path] = (), registry: Regi
                 row["final"],
                 row["size"],
                 row["classes"] and tuple(row["classes"]),
-                {role: RunData(**data) for role, data in row["data"].items()},
+                {role: RunData(**{**data, "range": _pair(data.get("range"))}) for role, data in row["data"].items()},
             )
             for name, row in index["rows"].items()
         }
@@ -361,6 +366,10 @@ def open_run(folder: str | Path, *, plugins: Iterable[Path] = (), registry: Regi
     except (KeyError, TypeError, AttributeError) as error:
         raise DakitError(f"{folder}: run.json or {INDEX} is not what this dakit writes ({error}); run again") from error
     return Run(folder, about, rows, steps, engine, registry or Registry(find_plugins(plugins)))
+
+
+def _pair(values: list[float] | None) -> tuple[float, float] | None:
+    return None if values is None else (values[0], values[1])
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +12,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from dakit.data.sets import FileImages
+from dakit.data.deep import RangeUnknown
+from dakit.data.files import captured_groups, told_of
+from dakit.data.sets import FileImages, read_image, unlabelled_among
 from dakit.data.splits import Split
 from dakit.errors import DakitError
 from dakit.interfaces import File, Folder
@@ -45,6 +48,8 @@ class Found:
         grey: the fraction of them without colour.
         unreadable: how many of them cannot be read.
         looked: how many were looked at.
+        unlabelled: which images of a labelled role have no label, for people; "" = each has one.
+        passed_over: what lies beside the images and is none, for people.
     """
 
     role: str
@@ -57,6 +62,8 @@ class Found:
     grey: float
     unreadable: int
     looked: int
+    unlabelled: str = ""
+    passed_over: str = ""
 
     @property
     def groups(self) -> int:
@@ -69,7 +76,8 @@ class Found:
         return {
             "role": self.role, "path": str(self.path), "images": len(self.images), "classes": dict(self.counts),
             "groups": self.groups, "width": self.pixels[0], "height": self.pixels[1], "grey": round(self.grey, 2),
-            "unreadable": self.unreadable, "looked_at": self.looked,
+            "unreadable": self.unreadable, "looked_at": self.looked, "unlabelled": self.unlabelled,
+            "passed_over": self.passed_over,
         }  # fmt: skip
 
 
@@ -92,10 +100,10 @@ def look(role: str, path: Path, registry: Registry, more: Mapping[str, Any] | No
         role: source and target need class folders or labels; auxiliary takes any folder.
         path: of a folder or a CSV file.
         registry: where the datasets are found.
-        more: further parameters of the dataset, such as ``group_by``.
+        more: further parameters of the dataset, such as ``group_by`` and ``range``.
 
     Raises:
-        DakitError: it cannot be opened, or a labelled role has no labels.
+        DakitError: it cannot be opened, a labelled role has no labels, or files of more than 8 bits need ``range``.
     """
     place = str(path.absolute())
     if path.is_file():
@@ -125,7 +133,10 @@ def look(role: str, path: Path, registry: Registry, more: Mapping[str, Any] | No
             "file with the columns path,label"
         )
     n = min(_LOOK_AT, len(images))
-    seen = [_seen(images.paths[i * len(images) // n]) for i in range(n)]
+    try:
+        seen = [_seen(images.paths[i * len(images) // n], images.range) for i in range(n)]
+    except RangeUnknown as error:
+        raise DakitError(f"{role}: {error}; for init: --range {role}=BLACK,WHITE") from error
     good = [one for one in seen if one is not None]
     if not good:
         raise DakitError(f"{role}: {path}: none of the {n} images that were looked at can be read")
@@ -134,7 +145,8 @@ def look(role: str, path: Path, registry: Registry, more: Mapping[str, Any] | No
         pixels=(int(median(w for w, _, _ in good)), int(median(h for _, h, _ in good))),
         smallest=sorted(min(w, h) for w, h, _ in good)[len(good) // 10],
         grey=sum(grey for _, _, grey in good) / len(good),
-        unreadable=n - len(good), looked=n,
+        unreadable=n - len(good), looked=n, unlabelled=unlabelled_among(images) if counts else "",
+        passed_over=told_of(images.passed_over),
     )  # fmt: skip
 
 
@@ -149,29 +161,34 @@ def _typed(params: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _seen(path: Path) -> tuple[int, int, bool] | None:
+def _seen(path: Path, stated: Sequence[float] | None) -> tuple[int, int, bool] | None:
     """Width, height and whether it has no colour; None = cannot be read."""
     try:
+        small = read_image(path, 32, "squash", stated)
         with Image.open(path) as opened:
             size = opened.size
-            opened.draft("RGB", (64, 64))
-            small = opened.convert("RGB").resize((32, 32))
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except RangeUnknown:
+        raise
+    except (DakitError, OSError):
         return None
-    bands = [band.tobytes() for band in small.split()]
-    return *size, bands[0] == bands[1] == bands[2]
+    return *size, bool((small[0] == small[1]).all() and (small[1] == small[2]).all())
 
 
 def suggest_groups(images: FileImages) -> tuple[str, int] | None:
-    """A ``group_by`` that the file names suggest, and how many groups it makes; None = they suggest none.
+    """A ``group_by`` that folders or file names suggest, and how many groups it makes; None = they suggest none.
 
-    It must capture something in every name, make groups of two and more images on average, and put at least
-    two of them into every class; ``happy_001.png`` in a folder of its own says nothing.
+    It must capture something of every file, make groups of two and more images on average, and put at least
+    two of them into every class; ``happy_001.png`` in a folder of its own says nothing. Folders below the class
+    folders, of people or videos, come before names.
     """
-    for pattern in (r"^([^_-]+)[_-]", r"^(.+)[_-]\d+\."):
-        found = [re.search(pattern, path.name) for path in images.paths]
-        groups = [match[1] for match in found if match]
-        if len(groups) < len(images) or len(set(groups)) > len(images) / 2:
+    root = os.path.commonpath({path.parent for path in images.paths})
+    for pattern in (r"^[^/]+/([^/]+)/", r"^([^_-]+)[_-]", r"^(.+)[_-]\d+\."):
+        try:
+            files = ((path.name, os.path.relpath(path, root).replace(os.sep, "/")) for path in images.paths)
+            groups = captured_groups(pattern, files)
+        except DakitError:
+            continue
+        if len(set(groups)) > len(images) / 2:
             continue
         by_class: dict[int, set[str]] = {}
         for label, group in zip(images.labels, groups, strict=True):

@@ -185,7 +185,9 @@ def test_near_pairs_are_those_of_a_loop():
     hashes = rng.integers(0, 2, (40, 256)).astype(bool)
     hashes[30:] = hashes[:10] ^ (rng.random((10, 256)) < 0.05)
     wanted = [[i, j] for i in range(40) for j in range(i + 1, 40) if (hashes[i] != hashes[j]).sum() <= 16]
-    assert near_pairs(hashes, 16).tolist() == wanted
+    pairs, complete = near_pairs(np.packbits(hashes, axis=1), 16)
+    assert pairs.tolist() == wanted
+    assert complete
     assert len(wanted) > 3
 
 
@@ -193,7 +195,7 @@ def test_near_pairs_across_chunks():
     hashes = np.random.default_rng(0).integers(0, 2, (4100, 64)).astype(bool)
     hashes[4099] = hashes[3]
     hashes[2050] = hashes[2049]
-    assert near_pairs(hashes, 0).tolist() == [[3, 4099], [2049, 2050]]
+    assert near_pairs(np.packbits(hashes, axis=1), 0)[0].tolist() == [[3, 4099], [2049, 2050]]
 
 
 def test_label_suspects_by_hand():
@@ -214,7 +216,8 @@ def test_label_noise_needs_a_finished_run_with_folds(tree, monkeypatch):
     assert label_noise(recipe, tree / "run") == []
     run(recipe, out=tree / "run")
     monkeypatch.setattr(
-        "dakit.doctor.label_suspects", lambda evaluations: [(8, 1, 0, 0.75)] if len(evaluations) == 2 else []
+        "dakit.doctor.label_suspects",
+        lambda evaluations, seen: [(8, 1, 0, 0.75)] if len(evaluations) == 2 and seen.all() else [],
     )
     (finding,) = label_noise(recipe, tree / "run")
     assert finding.images == (f"{tree / 'target' / 'b' / '2.png'}: b, or a (0.75)?",)
@@ -242,4 +245,4 @@ def test_a_picture_of_a_class_is_no_duplicate_of_another(tmp_path):
     import imagehash
 
     hashes = [imagehash.phash(Image.fromarray(s.image.permute(1, 2, 0).numpy()), 16).hash.ravel() for s in images]
-    assert len(near_pairs(np.array(hashes))) == 0
+    assert len(near_pairs(np.packbits(hashes, axis=1))[0]) == 0

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,10 @@ def init(
     groups: Annotated[
         str | None,
         typer.Option("--groups", metavar="REGEX", help="Captures the person in a target file's name; or none."),
+    ] = None,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option("--range", metavar="ROLE=BLACK,WHITE", help="Values in files of more than 8 bits; repeatable."),
     ] = None,
     classes: Annotated[
         str | None, typer.Option("--classes", metavar="A,B", help="Which, and their order; else those of both.")
@@ -77,9 +82,10 @@ def init(
     if len({path.resolve() for path in chosen.values()}) < len(chosen):
         raise DakitError(f"one place cannot be two domains: {', '.join(f'{r} {p}' for r, p in chosen.items())}")
     found, problems = {}, []
+    stated = dict(_range(one, chosen) for one in ranges or ())
     for role, path in chosen.items():
         try:
-            found[role] = look(role, path, registry)
+            found[role] = look(role, path, registry, stated.get(role))
         except DakitError as error:
             problems.append(str(error))
     if problems:
@@ -98,10 +104,11 @@ def init(
             raise DakitError(f"--classes: {', '.join(lacking)}: not in the {role}; there are: {have}")
         dropped = sorted(set(found[role].counts) - set(names))
         more: dict[str, Any] = {"ignore": dropped} if dropped else {}
+        known = stated.get(role, {})
         if role == "target" and groups != "none":
             more["group_by"] = groups
         if more:
-            found[role] = look(role, chosen[role], registry, more)
+            found[role] = look(role, chosen[role], registry, more | known)
     memory = _gpu_gigabytes() if device != "cpu" else None
     if device == "gpu" and memory is None:
         memory = 16.0  # of another machine
@@ -116,6 +123,20 @@ def init(
     typer.echo(f"{out}: written; {len(names)} classes at {side} x {side} pixels, "
                f"for {'a GPU' if memory is not None else 'a machine without a GPU'}")  # fmt: skip
     typer.echo(f"next: dakit check {shlex.quote(str(out))}, then dakit run {shlex.quote(str(out))} --profile quick")
+
+
+def _range(given: str, roles: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """``target=0,4095`` as the role and the parameter of its dataset."""
+    role, _, values = given.partition("=")
+    try:
+        black, white = map(float, values.split(","))
+    except ValueError:
+        black = white = 0.0
+    if role not in roles or black == white:
+        raise DakitError(
+            f"--range {given}: expected ROLE=BLACK,WHITE with one of {', '.join(roles)}, such as target=0,4095"
+        )
+    return role, {"range": [black, white]}
 
 
 class _Questions:
@@ -158,9 +179,10 @@ def _ask_groups(questions: _Questions, found: Found) -> str:
     if suggested is None:
         return "none"
     pattern, count = suggested
-    example = found.images.paths[0].name
+    example = found.images.paths[0]
+    what = f"folders, such as {example.parent.name}" if "/" in pattern else f"file names, such as {example.name}"
     question = (
-        f"the target's file names, such as {example}, look like {count} people or videos of several images each, "
+        f"the target's {what}, look like {count} people or videos of several images each, "
         'which must not stand on both sides of a split; a regular expression that captures them, or "none"'
     )
     return questions.ask("--groups", question, [pattern, "none"])
@@ -195,3 +217,10 @@ def _show(found: dict[str, Found]) -> None:
         numbers = [len(one.images), len(one.counts) or "-", spread, one.groups or "-"]
         rows.append([role, one.path, *numbers, size, colour, unread])
     table(["domain", "place", "images", "classes", "per class", "groups", "median size", "colour", "unreadable"], rows)
+    for role, one in found.items():
+        if one.unlabelled:
+            typer.echo(f"warning: {role}: {one.unlabelled}")
+        if one.passed_over:
+            typer.echo(
+                f"warning: {role}: passed over, as they are no images by their suffix or place: {one.passed_over}"
+            )

@@ -51,7 +51,7 @@ def predict(
 
     Exit code: 0; 1 where some image could not be read (it stands in the result, with the reason); 2 a mistake.
     """
-    from dakit.inference import classify, find_images
+    from dakit.inference import classify, find_images, passed_over
     from dakit.progress import TerminalProgress
     from dakit.runs import open_run
 
@@ -80,6 +80,8 @@ def predict(
     others = f" (of {len(rounds)}: --seed, --fold, --ensemble)" if len(rounds) > len(used) else ""
     where = f", in {csv}" if csv else ""
     typer.echo(f"{len(said) - len(failed)} of {len(said)} images classified by {who}{others}{where}", err=True)
+    if others := passed_over(images):
+        typer.echo(f"passed over, as they are no images by their suffix: {others}", err=True)
     if len(used) > 1:
         typer.echo("the run's numbers are those of single classifiers; none was measured for their mean", err=True)
     if failed:

@@ -48,7 +48,7 @@ def translate(
 
     Folders keep their inner order below --out. Exit code: 0; 1 where some image could not be read; 2 a mistake.
     """
-    from dakit.inference import find_images
+    from dakit.inference import find_images, passed_over
     from dakit.inference import translate as translate_files
     from dakit.progress import TerminalProgress
     from dakit.runs import open_run
@@ -77,5 +77,7 @@ def translate(
     typer.echo(
         f"{len(done) - len(failed)} of {len(done)} images translated by {model.origin}{others}, into {out}", err=True
     )
+    if skipped := passed_over(images):
+        typer.echo(f"passed over, as they are no images by their suffix: {skipped}", err=True)
     if failed:
         raise typer.Exit(1)

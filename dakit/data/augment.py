@@ -19,7 +19,8 @@ class Augment(TypedDict, total=False):
     shift: largest shift, as a fraction of the side.
     rotate: largest rotation in degrees.
     zoom: largest change of scale, as a fraction.
-    light: largest change of brightness and contrast, as a fraction.
+    light: largest change of brightness and contrast, as a fraction: every value is multiplied by a number in
+        [1 - light, 1 + light], and so is its distance from the image's mean luminance by another.
     colour: largest change of saturation, as a fraction; the hue turns by at most a quarter of it.
     """
 
@@ -58,8 +59,10 @@ class Augmentation(nn.Module):
                 degrees=rotate, translate=(shift, shift), scale=(1 - zoom, 1 + zoom), padding_mode="reflection", p=1.0
             )
             self.rest.append(affine)
-        if light or colour:
-            self.rest.append(_Colour(K.ColorJiggle(light, light, colour, min(0.5, colour / 4), p=1.0)))
+        if light:  # ColorJiggle would add to the brightness, not multiply it
+            self.rest.append(_Colour(K.ColorJitter(light, light, p=1.0)))
+        if colour:
+            self.rest.append(_Colour(K.ColorJiggle(0, 0, colour, min(0.5, colour / 4), p=1.0)))
         self.forms = None if len(self.rest) else 2 if self.flip else 1
 
     def forward(self, images: Tensor) -> Tensor:

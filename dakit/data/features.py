@@ -98,12 +98,12 @@ def fit_pca(sample: Tensor, dimensions: int) -> PCA:
     """
     mean = sample.mean(0)
     sample -= mean
-    values, vectors = torch.linalg.eigh((sample @ sample.T).double().cpu())
+    values, vectors = torch.linalg.eigh((sample @ sample.T).cpu().double())  # Apple's GPUs have no float64
     values, vectors = values.flip(0)[:dimensions], vectors.flip(1)[:, :dimensions]
     real = values > 1e-6 * values[0].clamp(min=1e-30)  # below lies what float32 left of zero
     if not real.any():
         raise DakitError(f"all {len(sample)} images sampled for the PCA have the same features")
-    scaled = (vectors[:, real] / values[real].sqrt()).to(sample)
+    scaled = (vectors[:, real] / values[real].sqrt()).to(sample.dtype).to(sample.device)
     return PCA(mean, sample.T @ scaled)
 
 

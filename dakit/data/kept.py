@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dakit import processes
+from dakit.data.sequences import integers
 from dakit.data.sets import FileImages, fingerprint
 from dakit.interfaces import ImageSet, Sample
 
@@ -47,6 +48,7 @@ class Kept:
         self._there = bytearray(len(images))
         self._shape: tuple[int, ...] = ()
         self._whole: Kept | None = None  # whose file this is
+        self._print = ""
 
     def __len__(self) -> int:
         return len(self.base)
@@ -81,10 +83,13 @@ class Kept:
             return self, {}
         rest = copy.copy(self)
         rest._whole = self  # at its end the file is closed
+        rest._print = ""
         rest.base, rest.labels, rest.groups, rest.parts = good, good.labels, good.groups, good.parts
-        rest._places = [i for i, path in enumerate(files.paths) if path not in faults]
+        rest._places = integers(i for i, path in enumerate(files.paths) if path not in faults)
         return rest, faults
 
     def fingerprint(self) -> str:
-        """That of the set."""
-        return fingerprint(self.base)
+        """That of the set, as it was when it was first asked for: the decoded images are of that time, too."""
+        if not self._print:
+            self._print = fingerprint(self.base)
+        return self._print

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dakit.data.sets import unlabelled_among
 from dakit.errors import DakitError
 from dakit.interfaces import ImageSet, Selection
 
@@ -63,9 +64,9 @@ def check_labelled(images: ImageSet, why: str, what: str) -> None:
     Raises:
         DakitError: one has not; ``why`` needs ``what`` to have them.
     """
-    missing = sum(label < 0 for label in images.labels) if images.classes else len(images)
-    if missing:
-        raise DakitError(f"{why} needs {what} to be labelled, but {missing} of {len(images)} images have no label")
+    missing = unlabelled_among(images) if images.classes else f"{len(images)} of {len(images)} images have no label"
+    if missing and len(images):
+        raise DakitError(f"{why} needs {what} to be labelled, but {missing}")
 
 
 def selection_report(selection: Selection, pool: ImageSet, anchors: ImageSet) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,10 +17,25 @@ from typing import Literal
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import __version__ as PILLOW
 from torch import Tensor
 
+from dakit.data.deep import RangeUnknown, eight_bits
+from dakit.data.sequences import Lean, integers, lean_paths, numbered, taken
 from dakit.errors import DakitError
 from dakit.interfaces import ImageSet, Sample
+
+DECODING = 2
+"""The version of :func:`read_image`: raised when a file that was read before is read as other pixels, or no more.
+
+It is part of every fingerprint of files, so that what was computed from the old pixels is not taken for new.
+"""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 class TensorImages:
@@ -81,7 +97,9 @@ class FileImages:
     """Image files, decoded when they are read, in 8-bit RGB at one size.
 
     EXIF rotation is applied, transparency is laid over black, and with ``fit="crop"`` the largest centred
-    square is taken before the image is resized (bilinear, antialiased).
+    square is taken before the image is resized (bilinear, antialiased). Of files with more than 8 bits a value
+    (16-bit PNG, TIFF of whole or floating-point numbers) ``range`` says which values become 0 and 255; without it
+    those that do not say it themselves are refused, see :func:`dakit.data.deep.eight_bits`.
 
     Args:
         paths: the files.
@@ -91,6 +109,13 @@ class FileImages:
         parts: the published part of each file, or None.
         size: height and width in pixels of what is returned.
         fit: "crop" keeps the proportions, "squash" the whole image.
+        range: the values that are black and white in files of more than 8 bits, such as ``[0, 4095]``; what lies
+            outside is cut off, and a first value above the second turns black and white. Files of 8 bits are read
+            as they are. None = nothing is said.
+        passed_over: files beside these that are no images by their suffix, as suffix -> how many; for people.
+
+    Raises:
+        DakitError: ``range`` is not two different numbers.
     """
 
     def __init__(
@@ -103,53 +128,75 @@ class FileImages:
         *,
         size: int,
         fit: Literal["crop", "squash"] = "crop",
+        range: Sequence[float] | None = None,
+        passed_over: Mapping[str, int] | None = None,
     ) -> None:
-        self.paths = list(paths)
+        self.paths: Sequence[Path] = lean_paths(paths)
         n = len(self.paths)
-        self.labels: Sequence[int] = [-1] * n if labels is None else [int(label) for label in labels]
-        self.groups: Sequence[str] = [f"#{i}" for i in range(n)] if groups is None else list(groups)
-        self.parts = None if parts is None else list(parts)
+        self.labels: Sequence[int] = integers(np.full(n, -1) if labels is None else labels)
+        self.groups: Sequence[str] = numbered(n) if groups is None else _kept(groups)
+        self.parts: Sequence[str] | None = None if parts is None else _kept(parts)
         self.classes = tuple(classes)
         self.size = size
         self.fit = fit
+        self.range = None if range is None else tuple(float(value) for value in range)
+        if self.range is not None and not (
+            len(set(self.range)) == len(self.range) == 2 and np.isfinite(self.range).all()
+        ):
+            said = ", ".join(f"{value:g}" for value in self.range)
+            raise DakitError(f"range: [{said}]: expected two different numbers, the values of black and of white")
+        self.passed_over = dict(passed_over or {})
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int, /) -> Sample:
-        return Sample(read_image(self.paths[index], self.size, self.fit), self.labels[index], self.groups[index])
+        image = read_image(self.paths[index], self.size, self.fit, self.range)
+        return Sample(image, self.labels[index], self.groups[index])
 
     def readable(self, read: Callable[[int], object] | None = None) -> tuple[FileImages, dict[Path, str]]:
         """The set without the files that cannot be decoded, and these with the reason.
 
         Args:
             read: decodes the image of a number, for one who has a use for it; None = the set itself.
+
+        Raises:
+            RangeUnknown: files of more than 8 bits need ``range``; they are good, and not to be left out.
         """
-        faults = unreadable(self.paths, read or self.__getitem__)
+        faults = unreadable(self.paths, read or self.__getitem__, self.range)
         if not faults:
             return self, {}
-        good = [i for i, path in enumerate(self.paths) if path not in faults]
-        labels, groups = [self.labels[i] for i in good], [self.groups[i] for i in good]
-        parts = None if self.parts is None else [self.parts[i] for i in good]
-        paths = [self.paths[i] for i in good]
-        return FileImages(paths, labels, groups, self.classes, parts, size=self.size, fit=self.fit), faults
+        good = integers(i for i, path in enumerate(self.paths) if path not in faults)
+        rest = copy.copy(self)
+        rest.paths, rest.groups = taken(self.paths, good), taken(self.groups, good)
+        rest.labels = integers(np.asarray(self.labels)[good])
+        rest.parts = None if self.parts is None else taken(self.parts, good)
+        return rest, faults
 
     def fingerprint(self) -> str:
-        """A hash of every file's content and of labels, groups, classes, size and fit; not of the paths."""
-        digest = hashlib.sha256(
-            repr((self.size, self.fit, self.classes, list(self.labels), list(self.groups))).encode()
-        )
+        """A hash of every file's content, how it is read, and of labels, groups and classes; not of the paths."""
+        how = (DECODING, self.size, self.fit, self.range)
+        digest = hashlib.sha256(repr((how, self.classes, list(self.labels), list(self.groups))).encode())
         for file_digest in file_digests(self.paths):
             digest.update(file_digest.encode())
         return digest.hexdigest()
 
 
-def read_image(path: Path, size: int, fit: Literal["crop", "squash"] = "crop") -> Tensor:
+def read_image(
+    path: Path, size: int, fit: Literal["crop", "squash"] = "crop", range: Sequence[float] | None = None
+) -> Tensor:
     """Decode one file to uint8 ``(3, size, size)``.
 
+    Args:
+        path: of the file.
+        size: in pixels.
+        fit: see :class:`FileImages`,
+        range: and there.
+
     Raises:
+        RangeUnknown: it has more than 8 bits a value, and nothing says which values are black and white.
         DakitError: the file is missing, damaged, not an image, of several frames, or absurdly large (more than
-            ``PIL.Image.MAX_IMAGE_PIXELS``, told before it is decoded); the path is named.
+            ``PIL.Image.MAX_IMAGE_PIXELS``, told before it is decoded), or holds NaN; the path is named.
     """
     try:
         with Image.open(path) as opened:
@@ -159,9 +206,7 @@ def read_image(path: Path, size: int, fit: Literal["crop", "squash"] = "crop") -
             if getattr(opened, "is_animated", False) and opened.format != "MPO":  # MPO: a photograph and its preview
                 raise ValueError(f"it holds {getattr(opened, 'n_frames', 2)} images, but one is expected")
             opened.draft("RGB", (size, size))  # JPEG: decode near the size needed
-            image = ImageOps.exif_transpose(opened)
-            if image.mode in ("I;16", "I;16B", "I;16L", "I;16N", "I"):  # 16-bit grey: keep the high byte
-                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+            image = _upright(opened, eight_bits(opened, range))
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 rgba = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
@@ -170,6 +215,8 @@ def read_image(path: Path, size: int, fit: Literal["crop", "squash"] = "crop") -
                 image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
             else:
                 image = image.resize((size, size), Image.Resampling.BILINEAR)
+    except RangeUnknown as error:
+        raise RangeUnknown(f"{shown(path)}: cannot be read as an image: {error}") from error
     except UnidentifiedImageError as error:
         why = "it is no image, or of an unknown kind" if path.stat().st_size else "it is empty"
         raise DakitError(f"{shown(path)}: cannot be read as an image: {why}") from error
@@ -180,46 +227,67 @@ def read_image(path: Path, size: int, fit: Literal["crop", "squash"] = "crop") -
     return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
 
 
-def unreadable(paths: Sequence[Path], read: Callable[[int], object]) -> dict[Path, str]:
+def _upright(opened: Image.Image, decoded: Image.Image) -> Image.Image:
+    """``decoded``, turned as the file's EXIF data ask for; these are read and never written anew."""
+    opened.load()  # a TIFF is turned by Pillow when it is decoded
+    try:
+        turn = _UPRIGHT.get(opened.getexif().get(0x0112, 1))
+    except Exception as error:  # whatever Pillow's parser says of damaged data
+        raise ValueError(f"its EXIF data, which may say how it is turned, are damaged: {error}") from error
+    return decoded if turn is None else decoded.transpose(turn)
+
+
+def unreadable(
+    paths: Sequence[Path], read: Callable[[int], object], stated: Sequence[float] | None = None
+) -> dict[Path, str]:
     """Which files cannot be decoded, and why.
 
-    Every file is decoded once: good ones are remembered beside their digests, see :func:`file_digests`.
+    Every file is decoded once: good ones are remembered beside their digests, see :func:`file_digests`, for this
+    version of the decoder and this range.
 
     Args:
         paths: the files.
         read: decodes the file of a number as :func:`read_image` does; is called in several threads.
+        stated: ``range`` of :class:`FileImages`.
+
+    Raises:
+        RangeUnknown: files of more than 8 bits need it; how many, and the first.
     """
     faults: dict[Path, str] = {}
-    numbers = {path: i for i, path in enumerate(paths)}
+    unknown: list[RangeUnknown] = []
+    how = f"|{DECODING}|{PILLOW}|{stated and tuple(stated)}".encode()
 
-    def decode(path: Path) -> str:
+    def decode(number: int) -> str:
         try:
-            read(numbers[path])
+            read(number)
+        except RangeUnknown as error:
+            unknown.append(error)
+            return str(error).rpartition("as an image: ")[2]
         except DakitError as error:
             return str(error).rpartition("as an image: ")[2]
         return ""
 
     with _memory() as database, ThreadPoolExecutor(os.cpu_count() or 1) as threads:
         database.execute("create table if not exists readable (key text primary key)")
-        keys: dict[Path, bytes] = {}
-        settled: set[Path] = set()
-        for path in numbers:
-            try:
-                keys[path], old = _stamp(path)
-            except OSError as error:
-                faults[path] = error.strerror or str(error)
-                continue
-            if old:
-                settled.add(path)
-        new = [
-            p for p, k in keys.items() if not database.execute("select 1 from readable where key = ?", (k,)).fetchone()
-        ]
-        for some in (new[start : start + 1000] for start in range(0, len(new), 1000)):
-            found = dict(zip(some, threads.map(decode, some), strict=True))
-            faults |= {path: why for path, why in found.items() if why}
-            good = [(keys[path],) for path, why in found.items() if not why and path in settled]
+        for start in range(0, len(paths), 1000):  # so many are in memory at a time
+            keys: dict[int, tuple[bytes, bool]] = {}
+            for number in range(start, min(start + 1000, len(paths))):
+                try:
+                    key, old = _stamp(paths[number])
+                except OSError as error:
+                    faults[paths[number]] = error.strerror or str(error)
+                    continue
+                if not database.execute("select 1 from readable where key = ?", (key + how,)).fetchone():
+                    keys[number] = key + how, old
+            found = dict(zip(keys, threads.map(decode, keys), strict=True))
+            faults |= {paths[number]: why for number, why in found.items() if why}
+            good = [(keys[number][0],) for number, why in found.items() if not why and keys[number][1]]
             with database:
                 database.executemany("insert or replace into readable values (?)", good)
+    if unknown:
+        first = min(str(error) for error in unknown)
+        others = f"; so have {len(unknown) - 1} more of {len(paths)} files" if len(unknown) > 1 else ""
+        raise RangeUnknown(first + others)
     return faults
 
 
@@ -297,13 +365,12 @@ class Subset:
 
     def __init__(self, images: ImageSet, indices: Sequence[int]) -> None:
         self.base = images
-        self.indices = [int(i) for i in indices]
+        self.indices: Sequence[int] = integers(indices)
         self.classes = images.classes
-        labels, groups = images.labels, images.groups
-        self.labels: Sequence[int] = [labels[i] for i in self.indices]
-        self.groups: Sequence[str] = [groups[i] for i in self.indices]
+        self.labels: Sequence[int] = integers(np.asarray(images.labels, np.int64)[np.asarray(self.indices)])
+        self.groups: Sequence[str] = taken(images.groups, self.indices)
         parts = getattr(images, "parts", None)
-        self.parts = None if parts is None else [parts[i] for i in self.indices]
+        self.parts: Sequence[str] | None = None if parts is None else taken(parts, self.indices)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -313,7 +380,7 @@ class Subset:
 
     def fingerprint(self) -> str:
         """A hash of the whole set's fingerprint and the indices."""
-        return _combine("subset", fingerprint(self.base), repr(self.indices))
+        return _combine("subset", fingerprint(self.base), repr(list(self.indices)))
 
 
 class Withheld:
@@ -321,9 +388,10 @@ class Withheld:
 
     def __init__(self, images: ImageSet, seen: Sequence[int]) -> None:
         self._images = images
-        self._seen = set(seen)
+        self._seen = np.zeros(len(images), bool)
+        self._seen[np.asarray(seen, np.int64)] = True
         self.classes = images.classes
-        self.labels: Sequence[int] = [label if i in self._seen else -1 for i, label in enumerate(images.labels)]
+        self.labels: Sequence[int] = integers(np.where(self._seen, np.asarray(images.labels, np.int64), -1))
         self.groups = images.groups
         self.parts: Sequence[str] | None = getattr(images, "parts", None)
 
@@ -331,7 +399,7 @@ class Withheld:
         return len(self._images)
 
     def __getitem__(self, index: int, /) -> Sample:
-        if index not in self._seen:
+        if not (0 <= index < len(self) and self._seen[index]):
             raise DakitError(f"image {index} is not in the training side: it may be a test image")
         return self._images[index]
 
@@ -346,7 +414,7 @@ class Unlabelled:
     def __init__(self, images: ImageSet) -> None:
         self.base = images
         self.classes: tuple[str, ...] = ()
-        self.labels: Sequence[int] = [-1] * len(images)
+        self.labels: Sequence[int] = integers(np.full(len(images), -1))
         self.groups = images.groups
         self.parts = getattr(images, "parts", None)
 
@@ -405,7 +473,7 @@ class Joined:
             raise DakitError(f"cannot join sets of different classes: {[images.classes for images in sets]}")
         self.sets = list(sets)
         self.classes = sets[0].classes
-        self.labels: Sequence[int] = [label for images in sets for label in images.labels]
+        self.labels: Sequence[int] = integers(np.concatenate([np.asarray(images.labels, np.int64) for images in sets]))
         self.groups: Sequence[str] = [group for images in sets for group in images.groups]
         self.starts = np.cumsum([0, *(len(images) for images in sets)])
 
@@ -451,6 +519,32 @@ def fingerprint(images: ImageSet | Sealed) -> str:
     for index in range(len(images)):
         digest.update(images[index].image.contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def unlabelled_among(images: ImageSet) -> str:
+    """The images without a label, for people: "2 of 9 images have no label: a/0.png, a/1.png"; "" = each has one."""
+    missing = np.flatnonzero(np.asarray(images.labels, np.int64) < 0)
+    named = [name_of(images, int(i)) for i in missing[:3]] + ["..."] * (len(missing) > 3)
+    return f"{len(missing)} of {len(images)} images have no label: {', '.join(named)}" if len(missing) else ""
+
+
+def name_of(images: ImageSet, index: int) -> str:
+    """The path of an image, through views of sets; "image 7" where it has none."""
+    paths: Sequence[Path] | None = getattr(images, "paths", None)
+    if paths is not None:
+        return shown(paths[index])
+    if isinstance(images, Joined):
+        which = int(np.searchsorted(images.starts, index, side="right")) - 1
+        return name_of(images.sets[which], index - int(images.starts[which]))
+    inner: ImageSet | None = getattr(images, "base", getattr(images, "_images", None))
+    if inner is None:
+        return f"image {index}"
+    return name_of(inner, images.indices[index] if isinstance(images, Subset) else index)
+
+
+def _kept(texts: Sequence[str]) -> Sequence[str]:
+    """A list of one's own; one that is made when it is read cannot be changed by others."""
+    return texts if isinstance(texts, Lean) else list(texts)
 
 
 def _combine(*parts: str) -> str:

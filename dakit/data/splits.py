@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import annotated_types
 import numpy as np
 
+from dakit.data.sequences import integers
 from dakit.errors import DakitError
 from dakit.interfaces import Fraction, ImageSet, Positive
 
@@ -135,37 +136,53 @@ class Split:
         return {"train": train, "test": [i for i, its in enumerate(side) if its == test]}
 
 
-def _deal(images: ImageSet, shares: Sequence[float], chance: int | str, split: str) -> list[int]:
+def _deal(images: ImageSet, shares: Sequence[float], chance: int | str, split: str) -> Sequence[int]:
     """The side of every image: side s gets the fraction ``shares[s]`` of each class, in whole groups.
 
     Groups are dealt one by one, large ones first, those of like size in an order drawn by ``chance``. Each
     goes where it lowers sum_c (have_c - target_c)^2 / target_c most; c runs over the classes and, as one more,
     over all images together. For groups of one image this is Webster's apportionment.
+
+    All folds come from one deal, so the last few deals are remembered, by what they depend on.
     """
-    labels = _labels(images)
-    groups = _groups(images)
-    names = sorted(set(groups))
-    row = {name: number for number, name in enumerate(names)}
-    counts = np.zeros((len(names), len(images.classes)))
-    np.add.at(counts, ([row[group] for group in groups], labels), 1)
-    present = np.flatnonzero(counts.any(axis=0))
-    weights = np.column_stack([counts[:, present], counts.sum(axis=1)])
-    target = np.outer(shares, weights.sum(axis=0))
+    labels = np.array(_labels(images))
+    found, row = np.unique(np.array(_groups(images), dtype=object), return_inverse=True)
+    names: list[str] = found.tolist()
+    about = hashlib.sha256(repr((tuple(shares), chance, images.classes, names)).encode())
+    for numbers in (labels, row):
+        about.update(numbers.astype(np.int64).tobytes())
+    if about.digest() in _DEALT:
+        return _DEALT[about.digest()]
+    # How many images of each class a group has: most groups have few classes, so what is not there is not held.
+    present, column = np.unique(labels, return_inverse=True)
+    pairs, counts = np.unique(row * len(present) + column, return_counts=True)
+    starts = np.searchsorted(pairs // len(present), np.arange(len(names) + 1))
+    sizes = np.bincount(row, minlength=len(names))
+    target = np.outer(shares, [*np.bincount(column), len(labels)])
     excess = -target
     sides = np.zeros(len(names), np.int64)
-    likeness = [-int(size).bit_length() for size in weights[:, -1]]
-    for group in sorted(range(len(names)), key=lambda g: (likeness[g], _chance(chance, names[g]))):
-        cost = (weights[group] * (2 * excess + weights[group]) / target).sum(axis=1)
+    for group in sorted(range(len(names)), key=lambda g: (-int(sizes[g]).bit_length(), _chance(chance, names[g]))):
+        own = slice(starts[group], starts[group + 1])
+        weights = np.zeros(len(present) + 1)
+        weights[pairs[own] % len(present)] = counts[own]
+        weights[-1] = sizes[group]
+        cost = (weights * (2 * excess + weights) / target).sum(axis=1)
         sides[group] = cost.argmin()
-        excess[sides[group]] += weights[group]
-    for label in present:
-        members = counts[:, label] > 0
-        if members.sum() < len(shares) or len(set(sides[members])) == 1:
+        excess[sides[group]] += weights
+    groups_of, classes_of = pairs // len(present), pairs % len(present)
+    for number, label in enumerate(present):
+        members = groups_of[classes_of == number]
+        if len(members) < len(shares) or len(set(sides[members])) == 1:
             raise DakitError(
-                f'{split}: class "{images.classes[label]}" has {int(counts[:, label].sum())} images in '
-                f"{members.sum()} groups, too few to be on every side (a group is never divided)"
+                f'{split}: class "{images.classes[label]}" has {int((column == number).sum())} images in '
+                f"{len(members)} groups, too few to be on every side (a group is never divided)"
             )
-    return [int(sides[row[group]]) for group in groups]
+    while len(_DEALT) > 7:
+        del _DEALT[next(iter(_DEALT))]
+    return _DEALT.setdefault(about.digest(), integers(sides[row]))
+
+
+_DEALT: dict[bytes, Sequence[int]] = {}
 
 
 def _draw_per_class(images: ImageSet, train: Sequence[int], count: int, chance: int | str) -> list[int]:

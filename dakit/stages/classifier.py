@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dakit.data.augment import Augment, Augmentation
 from dakit.data.batches import Batch, Batches, in_order, too_few
-from dakit.data.sets import Joined, Subset
+from dakit.data.sets import Joined, Subset, unlabelled_among
 from dakit.data.splits import Split
 from dakit.errors import DakitError
 from dakit.identity import identified
@@ -161,7 +161,8 @@ class TrainClassifier:
         """
         for name, images in (("train", train), ("extra", extra)):
             if images is not None and (not images.classes or min(images.labels, default=-1) < 0):
-                raise DakitError(f"{name}: every image needs a label to train a classifier")
+                which = unlabelled_among(images) or "there are none"
+                raise DakitError(f"{name}: every image needs a label to train a classifier; {which}")
         if extra is not None and extra.classes != train.classes:
             raise DakitError(f"extra has the classes {extra.classes}, but train has {train.classes}")
         kept = None

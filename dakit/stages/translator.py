@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 import annotated_types
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from dakit.data.augment import Augment, Augmentation
 from dakit.data.batches import Batches, too_few
+from dakit.data.sets import unlabelled_among
 from dakit.errors import DakitError, did_you_mean
 from dakit.health import lost_game
 from dakit.identity import identified
@@ -177,7 +179,8 @@ class TrainTranslator:
             DakitError: too few or unlabelled images, or other networks than ``init``'s.
         """
         if self.classifier is not None and (not source.classes or min(source.labels, default=-1) < 0):
-            raise DakitError("source: every image needs a label when there is a classifier")
+            which = unlabelled_among(source) or "there are none"
+            raise DakitError(f"source: every image needs a label when there is a classifier; {which}")
         for text in self.check_sizes({"source": len(source), "target": len(target)}):
             raise DakitError(text)
         trainer = Trainer(ctx)
@@ -410,10 +413,13 @@ class _Followed:
     """A few source images, translated now and then, for Figure 5 of the paper."""
 
     def __init__(self, source: ImageSet, count: int, trainer: Trainer, translator: nn.Module) -> None:
-        labels = list(source.labels)
-        # One of each class first, then the next of each.
-        rank = {i: labels[:i].count(labels[i]) for i in range(min(len(labels), 50 * count))}
-        chosen = sorted(sorted(rank, key=lambda i: (rank[i], labels[i]))[:count], key=lambda i: labels[i])
+        labels = source.labels
+        first: dict[int, list[int]] = {}
+        for i, label in enumerate(labels):
+            if len(images := first.setdefault(label, [])) < count:
+                images.append(i)
+        turns = zip_longest(*(first[label] for label in sorted(first)))  # one of each class, then the next of each
+        chosen = sorted([i for turn in turns for i in turn if i is not None][:count], key=lambda i: labels[i])
         self.originals = torch.stack([source[i].image for i in chosen])
         self.trainer = trainer
         self.translator = translator

@@ -9,13 +9,18 @@ Adversarial Attention Transfer Approach*, ACM Multimedia 2018, section 4.1.
 from __future__ import annotations
 
 import re
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import annotated_types
+import numpy as np
 
-from dakit.data.files import existing_folder, image_files, number_labels
+from dakit.data.deep import Range
+from dakit.data.files import existing_folder, list_images, number_labels, told_of
+from dakit.data.sequences import integers, lean_paths, taken
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
 from dakit.interfaces import Folder, Positive
@@ -51,6 +56,7 @@ def bu3dfe(
     tilts: Sequence[int] | None = None,
     ignore: Sequence[str] = (),
     fit: Literal["crop", "squash"] = "crop",
+    range: Range | None = None,
 ) -> FileImages:
     """BU-3DFE: 3D scans of 100 people with seven expressions, rendered from many sides.
 
@@ -82,6 +88,8 @@ def bu3dfe(
         tilts: tilt angles to use; None = all found.
         ignore: expressions to leave out, such as NE for six classes.
         fit: "crop" takes the largest centred square, "squash" the whole image.
+        range: the values that are black and white in files of more than 8 bits, such as [0, 4095], see
+            :func:`dakit.data.deep.eight_bits`; None = such files must say it themselves.
 
     Raises:
         DakitError: the folder is missing or holds no images, a name is not that of a view, no view has one of
@@ -92,7 +100,7 @@ def bu3dfe(
         "rendered BU-3DFE views, <root>/<subject>/<subject>_<EX><LL><RACE>_p<pan>_t<tilt>.png such as "
         "F0001/F0001_AN03WH_p+15_t-10.png; ask the authors at Binghamton University for the scans",
     )
-    paths = image_files(folder)
+    paths, others = list_images(folder)
     views = [(path, view) for path in paths if (view := _VIEW.fullmatch(path.stem))]
     strange = sorted(set(paths) - {path for path, _ in views})
     if strange:
@@ -111,7 +119,9 @@ def bu3dfe(
         views = [(path, view) for path, view in views if int(view[what]) in {*asked, *always}]
     kept, labels, names = number_labels([view["expression"] for _, view in views], classes, ignore, root)
     groups = [views[i][1]["subject"] for i in kept]
-    return FileImages([views[i][0] for i in kept], labels, groups, names, size=size, fit=fit)
+    return FileImages(
+        [views[i][0] for i in kept], labels, groups, names, size=size, fit=fit, range=range, passed_over=others
+    )
 
 
 @checked
@@ -122,6 +132,7 @@ def sfew(
     root: Folder,
     ignore: Sequence[str] = (),
     fit: Literal["crop", "squash"] = "crop",
+    range: Range | None = None,
 ) -> FileImages:
     """SFEW: frames of films with seven expressions, in two published sets that share no person.
 
@@ -148,6 +159,8 @@ def sfew(
         root: the folder that holds the two sets.
         ignore: expressions, or folders of other names, to leave out.
         fit: "crop" takes the largest centred square, "squash" the whole image.
+        range: the values that are black and white in files of more than 8 bits, such as [0, 4095], see
+            :func:`dakit.data.deep.eight_bits`; None = such files must say it themselves.
 
     Raises:
         DakitError: the folder or one of the two sets is missing, there are no images, a folder is not an
@@ -160,9 +173,10 @@ def sfew(
     )
     folder = existing_folder(root, expected)
     files: list[tuple[str, str, Path]] = []
+    others: Counter[str] = Counter()
     for part, key in (("Set 1", "set1"), ("Set 2", "set2")):
         places = [p for p in sorted(folder.iterdir()) if re.sub(r"[\s_-]", "", p.name).lower() == key]
-        images = [(part, *image) for place in places for image in _by_expression(place, ignore)]
+        images = [(part, *image) for place in places for image in _by_expression(place, ignore, others)]
         if not images:
             raise DakitError(f'{root}: there are no images in "{part}"; expected {expected}')
         files += images
@@ -176,6 +190,8 @@ def sfew(
         [part for part, _, _ in files],
         size=size,
         fit=fit,
+        range=range,
+        passed_over=others,
     )
 
 
@@ -187,6 +203,7 @@ def emotionet(
     root: Folder,
     ignore: Sequence[str] = (),
     fit: Literal["crop", "squash"] = "crop",
+    range: Range | None = None,
 ) -> FileImages:
     """EmotioNet: photographs from the web; the 1,141 with one of the six basic expressions.
 
@@ -211,6 +228,8 @@ def emotionet(
         root: the folder that holds the class folders.
         ignore: expressions, or folders of other names, to leave out.
         fit: "crop" takes the largest centred square, "squash" the whole image.
+        range: the values that are black and white in files of more than 8 bits, such as [0, 4095], see
+            :func:`dakit.data.deep.eight_bits`; None = such files must say it themselves.
 
     Raises:
         DakitError: the folder is missing or holds no images, a folder is not an expression, or an
@@ -222,9 +241,11 @@ def emotionet(
         "EmotioNet's basic expressions, <root>/<Class>/*.jpg with the classes Angry, Disgust, Fear, Happy, "
         "Sad, Surprise; ask the CBCSL of the Ohio State University for a licence",
     )
-    files = _by_expression(folder, ignore)
+    others: Counter[str] = Counter()
+    files = _by_expression(folder, ignore, others)
     kept, labels, names = number_labels([expression for expression, _ in files], classes, ignore, root)
-    return FileImages([files[i][1] for i in kept], labels, None, names, size=size, fit=fit)
+    paths = [files[i][1] for i in kept]
+    return FileImages(paths, labels, None, names, size=size, fit=fit, range=range, passed_over=others)
 
 
 @checked
@@ -235,6 +256,7 @@ def web_faces(
     root: Folder | Sequence[Folder],
     limit: Positive | None = None,
     fit: Literal["crop", "squash"] = "crop",
+    range: Range | None = None,
 ) -> FileImages:
     """Faces without labels: CelebA, LFW, or any folders of images.
 
@@ -258,6 +280,8 @@ def web_faces(
         root: a folder, or a list of them.
         limit: use at most so many images, evenly spaced over all of them in sorted order; None = all.
         fit: "crop" takes the largest centred square, "squash" the whole image.
+        range: the values that are black and white in files of more than 8 bits, such as [0, 4095], see
+            :func:`dakit.data.deep.eight_bits`; None = such files must say it themselves.
 
     Raises:
         DakitError: a folder is missing or holds no images.
@@ -266,24 +290,30 @@ def web_faces(
         "unlabelled faces such as CelebA (<root>/img_align_celeba/*.jpg; Multimedia Laboratory, Chinese "
         "University of Hong Kong) or LFW (<root>/lfw/<Person>/*.jpg; University of Massachusetts, Amherst)"
     )
-    paths: list[Path] = []
+    paths: list[str] = []
     groups: list[str] = []
+    others: Counter[str] = Counter()
     for given in [root] if isinstance(root, str) else root:
         folder = existing_folder(given, expected)
-        found = image_files(folder)
+        found, more = list_images(folder)
         if not found:
-            raise DakitError(f"{given}: holds no images; expected {expected}")
-        one_folder = len({path.parent for path in found}) == 1
-        for path in found:
-            groups.append(f"#{len(groups)}" if one_folder else path.parent.relative_to(folder).as_posix())
-        paths += found
+            seen = f" among {told_of(more)}" if more else ""
+            raise DakitError(f"{given}: holds no images{seen}; expected {expected}")
+        others += more
+        places = [path.parent for path in found]
+        one_folder = len(set(places)) == 1
+        for place in places:
+            groups.append(f"#{len(groups)}" if one_folder else sys.intern(place.relative_to(folder).as_posix()))
+        paths += map(str, found)
     n = len(paths)
-    picked = range(n) if limit is None or limit >= n else [i * n // limit for i in range(limit)]
-    return FileImages([paths[i] for i in picked], None, [groups[i] for i in picked], size=size, fit=fit)
+    count = n if limit is None else min(limit, n)
+    picked = integers(np.arange(count) * n // count)
+    files = taken(lean_paths(paths), picked)
+    return FileImages(files, None, [groups[i] for i in picked], size=size, fit=fit, range=range, passed_over=others)
 
 
-def _by_expression(folder: Path, ignore: Sequence[str]) -> list[tuple[str, Path]]:
-    """(expression, path) of every image in ``<folder>/<Class>/``."""
+def _by_expression(folder: Path, ignore: Sequence[str], others: Counter[str]) -> list[tuple[str, Path]]:
+    """(expression, path) of every image in ``<folder>/<Class>/``; other files are counted in ``others``."""
     codes = {name.lower(): code for name, code in _EXPRESSIONS.items()}
     files: list[tuple[str, Path]] = []
     for place in sorted(folder.iterdir()):
@@ -293,5 +323,7 @@ def _by_expression(folder: Path, ignore: Sequence[str]) -> list[tuple[str, Path]
         if code not in _EXPRESSIONS.values():
             known = ", ".join(f"{name} ({code})" for name, code in _EXPRESSIONS.items())
             raise DakitError(f"{place}: not an expression; expected {known}, or name it in `ignore`")
-        files += [(code, path) for path in image_files(place)]
+        paths, more = list_images(place)
+        others.update(more)
+        files += [(code, path) for path in paths]
     return files

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import re
+from array import array
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
-from dakit.data.files import existing_folder, image_files, number_labels
+from dakit.data.deep import Range
+from dakit.data.files import IMAGE_SUFFIXES, captured_groups, existing_folder, list_images, number_labels, told_of
+from dakit.data.sequences import lean_paths, taken
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
 from dakit.interfaces import Folder
@@ -23,15 +25,18 @@ def image_folder(
     ignore: Sequence[str] = (),
     group_by: str | None = None,
     fit: Literal["crop", "squash"] = "crop",
+    range: Range | None = None,
 ) -> FileImages:
     r"""Images whose class is the name of the folder they lie in.
 
     Layout::
 
-        <root>/<class>/**/*.jpg     also .jpeg .png .gif .bmp .webp .tif .tiff .ppm .pgm, in either case
+        <root>/<class>/**/*.jpg     also .jpeg .jpe .jfif .mpo .png .gif .bmp .webp .avif .tif .tiff
+                                    .ppm .pgm .pbm .pnm, in either case
 
-    Folders below a class folder belong to that class. Hidden files and folders, and files that lie in no
-    class folder, are passed over. Linked folders below a class folder are not entered.
+    Folders below a class folder belong to that class. Hidden files and folders, other files, and images that lie
+    in no class folder, are passed over; `dakit doctor` says how many. Linked folders below a class folder are not
+    entered.
 
     Args:
         size: height and width of the images in pixels (from the recipe).
@@ -39,36 +44,37 @@ def image_folder(
         root: the folder that holds the class folders.
         ignore: class folders to leave out.
         group_by: a regular expression with one group, searched in each file name; what it captures is the
-            image's group, such as ``^(person\d+)_``. None = every image is its own group.
+            image's group, such as ``^(person\d+)_``. One with a slash is searched in the path below ``root``,
+            ``<class>/<folder>/<name>``: ``^[^/]+/([^/]+)/`` captures the folder in a class folder, a video or a
+            person (of one name in two classes: one group). None = every image is its own group.
         fit: "crop" takes the largest centred square, "squash" the whole image.
+        range: the values that are black and white in files of more than 8 bits, such as [0, 4095], see
+            :func:`dakit.data.deep.eight_bits`; None = such files must say it themselves.
 
     Raises:
         DakitError: the folder is missing or holds no images, a folder is not among the classes, or
             ``group_by`` is no such expression or does not fit a file name.
     """
     folder = existing_folder(root, "one folder per class, <root>/<class>/*.jpg")
-    files = [
-        (place.name, path)
-        for place in sorted(folder.iterdir())
-        if place.is_dir() and not place.name.startswith(".")
-        for path in image_files(place)
-    ]
-    kept, labels, found = number_labels([name for name, _ in files], classes, ignore, root)
-    paths = [files[i][1] for i in kept]
-    groups = None if group_by is None else _groups(paths, group_by)
-    return FileImages(paths, labels, groups, found, size=size, fit=fit)
-
-
-def _groups(paths: Sequence[Path], pattern: str) -> list[str]:
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise DakitError(f"group_by: {pattern!r} is not a regular expression: {error}") from error
-    if expression.groups != 1:
-        raise DakitError(f"group_by: {pattern!r} must capture one group in parentheses, not {expression.groups}")
-    matches = [expression.search(path.name) for path in paths]
-    groups = [match[1] if match else None for match in matches]
-    missed = [path for path, group in zip(paths, groups, strict=True) if not group]
-    if missed:
-        raise DakitError(f"group_by: {pattern!r} finds nothing in {len(missed)} names, such as {missed[0]}")
-    return [str(group) for group in groups]
+    found: list[str] = []
+    names: list[str] = []
+    others: Counter[str] = Counter()
+    for place in sorted(folder.iterdir()):
+        if place.name.startswith("."):
+            continue
+        if not place.is_dir():
+            others["in no class folder"] += place.suffix.lower() in IMAGE_SUFFIXES
+            continue
+        paths, more = list_images(place)
+        if place.name not in ignore:
+            others += more
+        found += map(str, paths)
+        names += [place.name] * len(paths)
+    if not found and +others:
+        raise DakitError(f"{root}: holds no images in class folders, but {told_of(others)}")
+    kept, labels, order = number_labels(names, classes, ignore, root)
+    files = taken(lean_paths(found), array("q", kept))
+    groups = None
+    if group_by is not None:
+        groups = captured_groups(group_by, ((path.name, path.relative_to(folder).as_posix()) for path in files))
+    return FileImages(files, labels, groups, order, size=size, fit=fit, range=range, passed_over=others)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from dakit.data.files import existing_folder, number_labels
+from dakit.data.deep import Range
+from dakit.data.files import captured_groups, existing_folder, number_labels
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
 from dakit.interfaces import File, Folder
@@ -28,9 +29,11 @@ def manifest(
     root: Folder | None = None,
     ignore: Sequence[str] = (),
     outside: bool = False,
+    group_by: str | None = None,
     fit: Literal["crop", "squash"] = "crop",
+    range: Range | None = None,
 ) -> FileImages:
-    """Images that a CSV file lists, in its order.
+    r"""Images that a CSV file lists, in its order.
 
     Layout of the file: UTF-8, comma separated, a header with the column ``path`` and any of ``label``,
     ``split`` and ``group``; other columns are passed over::
@@ -51,11 +54,16 @@ def manifest(
         root: the folder that the paths start from; None = the folder of the CSV file.
         ignore: labels whose rows are left out.
         outside: also allow absolute paths, and ``..`` that leads out of ``root``.
+        group_by: instead of the column ``group``: a regular expression with one group, searched in each file name,
+            or, where it has a slash, in the path as it is listed: ``^(person\d+)_`` or ``/(video\d+)/``.
         fit: "crop" takes the largest centred square, "squash" the whole image.
+        range: the values that are black and white in files of more than 8 bits, such as [0, 4095], see
+            :func:`dakit.data.deep.eight_bits`; None = such files must say it themselves.
 
     Raises:
         DakitError: the CSV file, the folder, a column or an image is missing, a row is malformed, a path
-            leads out of ``root``, or a label is not among the classes. Rows are named by their line.
+            leads out of ``root``, a label is not among the classes, one image has two labels or parts, or groups
+            are given twice. Rows are named by their line.
     """
     source = File(file).path
     if not source.is_file():
@@ -74,18 +82,32 @@ def manifest(
     unsplit = [line for line, row in rows if row.get("split") == ""]
     if unsplit:
         raise DakitError(f"{source}:{unsplit[0]}: the split is empty (in {len(unsplit)} rows)")
-    split: dict[Path, tuple[int, str]] = {}
-    for (line, row), path in zip(rows, paths, strict=True):
-        other, part = split.setdefault(path, (line, row.get("split", "")))
-        if part != row.get("split", ""):
-            raise DakitError(f'{source}:{line}: {row["path"]} is in "{row["split"]}", but in "{part}" in line {other}')
     first: dict[Path, int] = {}  # a path listed twice must not stand on both sides of a split
-    groups = [
-        row.get("group") or f"#{first.setdefault(path, i)}"
-        for i, ((_, row), path) in enumerate(zip(rows, paths, strict=True))
-    ]
+    same = [first.setdefault(path, i) for i, path in enumerate(paths)]
+    contradicted: list[str] = []
+    for (line, row), number in zip(rows, same, strict=True):
+        other, its = rows[number]
+        if its.get("split") != row.get("split"):
+            raise DakitError(
+                f'{source}:{line}: {row["path"]} is in "{row["split"]}", but in "{its["split"]}" in line {other}'
+            )
+        if its.get("label") != row.get("label"):
+            said = (f'"{one["label"]}"' if one["label"] else "empty" for one in (row, its))
+            contradicted.append("{}:{}: {} has two labels: {}, but {} in line {}".format(
+                source, line, row["path"], *said, other))  # fmt: skip
+    if contradicted:
+        more = f" (and {len(contradicted) - 1} more rows like it)" if len(contradicted) > 1 else ""
+        raise DakitError(f"{contradicted[0]}{more}; one of them is wrong")
+    if group_by is not None:
+        if "group" in rows[0][1]:
+            raise DakitError(f"{source}: it has a column `group`; leave it or `group_by` out")
+        groups = captured_groups(
+            group_by, ((path.name, row["path"]) for (_, row), path in zip(rows, paths, strict=True))
+        )
+    else:
+        groups = [row.get("group") or f"#{number}" for (_, row), number in zip(rows, same, strict=True)]
     parts = [row["split"] for _, row in rows] if "split" in rows[0][1] else None
-    return FileImages(paths, labels, groups, found, parts, size=size, fit=fit)
+    return FileImages(paths, labels, groups, found, parts, size=size, fit=fit, range=range)
 
 
 def _read(source: Path) -> list[tuple[int, dict[str, str]]]:

@@ -4,9 +4,11 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from dakit.data.sets import (
     file_digests,
     fingerprint,
     read_image,
+    unlabelled_among,
 )
 from dakit.errors import DakitError
 from dakit.interfaces import ImageSet, Sample
@@ -70,9 +73,9 @@ def test_grey_fills_three_channels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
 def test_sixteen_bit_grey_keeps_its_high_byte(tmp_path: Path, suffix: str) -> None:
-    pixels = np.array([[0, 255], [256, 65535]], dtype=np.uint16)
+    pixels = np.array([[0, 255, 256], [20000, 40000, 65535], [0, 0, 0]], dtype=np.uint16)
     Image.fromarray(pixels).save(tmp_path / f"x.{suffix}")
-    assert read_image(tmp_path / f"x.{suffix}", 2)[0].tolist() == [[0, 0], [1, 255]]
+    assert read_image(tmp_path / f"x.{suffix}", 3)[0].tolist() == [[0, 0, 1], [78, 156, 255], [0, 0, 0]]
 
 
 def test_black_and_white(tmp_path: Path) -> None:
@@ -125,6 +128,46 @@ def test_exif_rotation_is_applied(tmp_path: Path, suffix: str, orientation: int,
     read = read_image(tmp_path / f"x.{suffix}", 32)
     corners = {(y, x): pixel(read, y, x)[0] > 128 for y in (0, -1) for x in (0, -1)}
     assert corners == {corner: corner == expected for corner in corners}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (0x11A, 10, 1, struct.pack("<ii", -1, 0)),  # a resolution below zero,
+        (0x11A, 2, 3, b"72\0\0"),  # one as text,
+        (0x100, 11, 1, struct.pack("<f", 1.5)),  # half a pixel,
+        (0x100, 9, 1, struct.pack("<i", -5)),  # a width below zero
+    ],
+)
+def test_a_malformed_tag_does_not_keep_an_image_from_being_turned(tmp_path: Path, wrong: tuple[Any, ...]) -> None:
+    """Pillow's own turning writes all EXIF data anew, and fails on a tag that nobody asked for."""
+    image = Image.new("RGB", (32, 32), "blue")
+    image.paste("red", (0, 0, 16, 16))
+    image.save(tmp_path / "x.jpg", quality=95)
+    tag, kind, count, value = wrong
+    place = struct.pack("<I", 8 + 2 + 2 * 12 + 4) if len(value) > 4 else value
+    content = b"II*\0" + struct.pack("<IH", 8, 2) + struct.pack("<HHIHH", 0x112, 3, 1, 6, 0)
+    content += struct.pack("<HHI", tag, kind, count) + place + bytes(4) + (value if len(value) > 4 else b"")
+    segment = b"Exif\0\0" + content
+    whole = (tmp_path / "x.jpg").read_bytes()
+    (tmp_path / "x.jpg").write_bytes(
+        whole[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + whole[2:]
+    )
+    read = read_image(tmp_path / "x.jpg", 32)
+    corners = {(y, x): pixel(read, y, x)[0] > 128 for y in (0, -1) for x in (0, -1)}
+    assert corners == {corner: corner == (0, -1) for corner in corners}
+
+
+def test_damaged_exif_data_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(self: Image.Image) -> Image.Exif:
+        raise SyntaxError("not a TIFF file")
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.jpg")
+    monkeypatch.setattr(Image.Image, "getexif", torn)
+    with pytest.raises(
+        DakitError, match=r"x\.jpg: .*EXIF data, which may say how it is turned, are damaged: not a TIFF"
+    ):
+        read_image(tmp_path / "x.jpg", 8)
 
 
 def test_crop_takes_the_middle_and_squash_all(tmp_path: Path) -> None:
@@ -283,6 +326,12 @@ def test_the_fingerprint_of_files_sees_everything_that_counts(tree: list[Path]) 
         FileImages(tree, [0, 1, 0], ["g", "h", "i"], ("a", "b"), size=2, fit="squash").fingerprint(),
     ]
     assert len(set(prints)) == len(prints)
+
+
+def test_another_decoder_makes_everything_anew(tree: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = FileImages(tree, size=2).fingerprint()
+    monkeypatch.setattr(sets, "DECODING", sets.DECODING + 1)
+    assert FileImages(tree, size=2).fingerprint() != before
 
 
 # ------------------------------------------------------------------------------------- file_digests
@@ -528,3 +577,28 @@ def test_a_photograph_that_holds_its_preview_is_one_image(tmp_path: Path) -> Non
     red, green, blue = pixel(read_image(tmp_path / "x.mpo", 16), 8, 8)
     assert red > 190
     assert max(green, blue) < 60
+
+
+@pytest.mark.usefixtures("later")
+def test_a_verdict_of_another_decoder_or_range_is_not_remembered(
+    tree: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    for change, stated, times in (
+        (None, None, 3), (None, None, 0), (None, (0, 1), 3), (None, (0, 1), 0), ("DECODING", None, 3),
+        ("PILLOW", None, 3), (None, None, 0),
+    ):  # fmt: skip
+        if change:
+            monkeypatch.setattr(sets, change, "another")
+        decoded.clear()
+        assert sets.unreadable(tree, decoded.append, stated) == {}
+        assert len(decoded) == times
+
+
+def test_images_without_a_label_are_named_through_every_view(tree: list[Path]) -> None:
+    files = FileImages(tree, [0, -1, -1], None, ("a", "b"), size=2)
+    view = Joined([Subset(Withheld(files, [0, 1]), [1, 0]), Subset(files, [2])])
+    assert unlabelled_among(files) == f"2 of 3 images have no label: {tree[1]}, {tree[2]}"
+    assert unlabelled_among(view) == f"2 of 3 images have no label: {tree[1]}, {tree[2]}"
+    assert unlabelled_among(Subset(files, [0])) == ""
+    assert unlabelled_among(Unlabelled(numbered(9))) == "9 of 9 images have no label: image 0, image 1, image 2, ..."
