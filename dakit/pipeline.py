@@ -350,7 +350,7 @@ class _Session:
                 plain = plain.base
             data[role] = {
                 "use": of.spec.name,
-                "params": dict(of.spec.params),
+                "params": of.spec.plain_params(),
                 "split": of.split and asdict(of.split),
                 "images": len(images),
                 "labelled": sum(label >= 0 for label in images.labels),

@@ -204,7 +204,7 @@ def test_an_empty_side_is_refused_at_once(given_):
         ({"holdout": 1.5}, "holdout"),
         ({"folds": 1}, "folds"),
         ({"folds": "predefind"}, "folds"),
-        ({"folds": 2.0}, "folds"),
+        ({"folds": 2.5}, "folds"),
         ({"predefined": "yes"}, "predefined"),
         ({"folds": 2, "per_class": 0}, "per_class"),
         ({"folds": 2, "by": "group"}, "by"),
