@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dakit.data.files import existing_folder, image_files, number_labels
+from dakit.data.parts import refuse_parts
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
 from dakit.interfaces import Folder
@@ -41,8 +42,8 @@ def image_folder(
         fit: "crop" takes the largest centred square, "squash" the whole image.
 
     Raises:
-        DakitError: the folder is missing or holds no images, a folder is not among the classes, or
-            ``group_by`` is no such expression or does not fit a file name.
+        DakitError: the folder is missing or holds no images, its folders are parts such as train and test, a folder
+            is not among the classes, or ``group_by`` is no such expression or does not fit a file name.
     """
     folder = existing_folder(root, "one folder per class, <root>/<class>/*.jpg")
     files = [
@@ -51,6 +52,9 @@ def image_folder(
         if place.is_dir() and not place.name.startswith(".")
         for path in image_files(place)
     ]
+    direct = {name for name, path in files if path.parent.name == name and path.parent.parent == folder}
+    names = {name for name, _ in files} - {*ignore}
+    refuse_parts(names, str(folder), names - direct)
     kept, labels, found = number_labels([name for name, _ in files], classes, ignore, root)
     paths = [files[i][1] for i in kept]
     groups = None if group_by is None else _groups(paths, group_by)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from dakit.data.files import existing_folder, number_labels
+from dakit.data.parts import refuse_parts
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
 from dakit.interfaces import File, Folder
@@ -53,7 +54,8 @@ def manifest(
 
     Raises:
         DakitError: the CSV file, the folder, a column or an image is missing, a row is malformed, a path
-            leads out of ``root``, or a label is not among the classes. Rows are named by their line.
+            leads out of ``root``, labels are parts such as train and test, or a label is not among the classes.
+            Rows are named by their line.
     """
     source = File(file).path
     if not source.is_file():
@@ -62,6 +64,7 @@ def manifest(
         raise DakitError(f"{source}: {why}; expected a CSV file with the columns {', '.join(_COLUMNS)}")
     folder = source.parent if root is None else existing_folder(root, f"the images that {source} lists")
     rows = _read(source)
+    refuse_parts({label for _, row in rows if (label := row.get("label"))} - {*ignore}, str(source))
     kept, labels, found = number_labels([row.get("label", "") for _, row in rows], classes, ignore, file)
     rows = [rows[i] for i in kept]
     paths = [_path(source, line, row["path"], folder, outside) for line, row in rows]
