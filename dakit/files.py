@@ -30,6 +30,10 @@ def written(path: Path) -> Iterator[Path]:
         to_disk(part)
         os.replace(part, path)
         to_disk(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(part)):
+            error.filename = str(path)  # as people know it
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -192,10 +192,13 @@ def sized(recipe: Recipe, steps: Iterable[Step]) -> Iterator[tuple[Step, Any, di
 
 
 def check_data(recipe: Recipe) -> str:
-    """Open the data where its folders are there and check the class lists; says what it did.
+    """Open the data where its folders are there, check the class lists, and show every network one image.
+
+    Returns:
+        What was done.
 
     Raises:
-        DakitError: the data is there and wrong.
+        DakitError: the data is there and wrong, or a network of a row does not take its images.
     """
     missing = {
         str(path)
@@ -209,8 +212,38 @@ def check_data(recipe: Recipe) -> str:
     from_disk = any(data_paths(data) for plan in recipe.plans.values() for data in plan.data.values())
     if not from_disk:
         return "data: none is needed from disk"
-    Roles(recipe, output_folder(recipe, None) / "store", room=0).open(list(recipe.plans))
-    return "data: found, and the class lists agree"
+    roles = Roles(recipe, output_folder(recipe, None) / "store", room=0)
+    roles.open(list(recipe.plans))
+    stages = [(plan, stage) for plan in recipe.plans.values() if plan.data for stage in plan.stages]
+    problems = dict.fromkeys(_try_networks(roles, stages))
+    if problems:
+        raise DakitError("\n".join(problems))
+    return "data: found, and the class lists agree; every network takes an image"
+
+
+def _try_networks(roles: Roles, stages: Iterable[tuple[Plan, StagePlan]]) -> Iterator[str]:
+    """Build every network and show it one image; what is wrong, in text."""
+    import torch
+
+    tried: set[tuple[Spec[Any], int, int]] = set()
+    for plan, stage in stages:
+        size = next(iter(plan.data.values())).size
+        count = max((len(roles.set(data).classes) for data in plan.data.values()), default=0)
+        for name, spec in stage.spec.params.items():
+            if not isinstance(spec, Spec) or spec.kind not in ("translator", "discriminator", "classifier"):
+                continue
+            if (spec, count, size) in tried:
+                continue
+            tried.add((spec, count, size))
+            try:
+                network = spec.build(count) if spec.kind == "classifier" else spec.build()
+                with torch.no_grad():
+                    network.eval()(torch.zeros(1, 3, size, size))
+            except DakitError as error:
+                yield f"stages.{stage.name}.{name}: {error}"
+            except Exception as error:  # a network's own, such as a kernel larger than the image
+                text = f"{spec.name} fails on an image of {size} x {size} pixels: {type(error).__name__}: {error}"
+                yield f"stages.{stage.name}.{name}: {text}"
 
 
 def output_folder(recipe: Recipe, out: str | Path | None) -> Path:
@@ -301,33 +334,15 @@ class _Session:
         Raises:
             DakitError: every problem, or the device is not there.
         """
-        import torch
-
         from dakit.training import accelerator
 
         problems: dict[str, None] = {}
-        tried: set[tuple[Spec[Any], int, int]] = set()
+        stages: dict[tuple[str, str], tuple[Plan, StagePlan]] = {}
         for step, stage, sizes in sized(self.recipe, steps):
-            plan = self.recipe.plan(step.row)
-            size = next(iter(plan.data.values())).size
-            count = max((len(self.roles.set(data).classes) for data in plan.data.values()), default=0)
+            stages[step.row, step.stage.name] = self.recipe.plan(step.row), step.stage
             for text in getattr(stage, "check_sizes", lambda sizes: [])(sizes):
                 problems[f"stages.{step.stage.name}: {text}"] = None
-            for name, spec in step.stage.spec.params.items():
-                if not isinstance(spec, Spec) or spec.kind not in ("translator", "discriminator", "classifier"):
-                    continue
-                if (spec, count, size) in tried:
-                    continue
-                tried.add((spec, count, size))
-                try:
-                    network = spec.build(count) if spec.kind == "classifier" else spec.build()
-                    with torch.no_grad():
-                        network.eval()(torch.zeros(1, 3, size, size))
-                except DakitError as error:
-                    problems[f"stages.{step.stage.name}.{name}: {error}"] = None
-                except Exception as error:  # a network's own, such as a kernel larger than the image
-                    text = f"{spec.name} fails on an image of {size} x {size} pixels: {type(error).__name__}: {error}"
-                    problems[f"stages.{step.stage.name}.{name}: {text}"] = None
+        problems |= dict.fromkeys(_try_networks(self.roles, stages.values()))
         if problems:
             raise DakitError("\n".join(problems))
         accelerator(self.recipe.engine)

@@ -122,5 +122,8 @@ def _path(source: Path, line: int, given: str, folder: Path, outside: bool) -> P
     path = folder / given
     inside = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
     if not outside and (os.path.isabs(given) or not inside):
-        raise DakitError(f"{source}:{line}: {given} is absolute or leads out of {folder}; `outside: true` allows that")
+        raise DakitError(
+            f"{source}:{line}: {given} is absolute or leads out of {folder}; `outside: true` allows that "
+            "(of `dakit init`: --outside)"
+        )
     return path
