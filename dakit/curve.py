@@ -81,6 +81,10 @@ def curve(
     chosen = list(recipe.rows if rows is None else rows)
     folder, watching = pipeline.output_folder(recipe, out), tuple(observers) if processes.first() else ()
     role = _role(recipe, chosen)
+    usual = _per_class(recipe, str(recipe.document["method"]), role)
+    for row in chosen:
+        if (own := _per_class(recipe, row, role)) != usual:
+            raise DakitError(f"{row} is the row with per_class: {own}, so it has no curve; name the others (--variant)")
     most, _ = _available(_steps(_with(recipe, role, None, draws), chosen, folder), role)
     wanted = sorted({n for n in labels if n is not None}) + [None] * (None in labels)
     wrong = [n for n in wanted if n is not None and not 1 <= n <= most]
@@ -114,6 +118,12 @@ def _role(recipe: Recipe, rows: Sequence[str]) -> str:
     if len(tested) != 1:
         raise DakitError(f"{recipe.file}: a curve needs rows that are tested on one role; here: {sorted(tested)}")
     return tested.pop()
+
+
+def _per_class(recipe: Recipe, row: str, role: str) -> int | None:
+    """How many labels of a class a row learns from, where its split says so."""
+    data = recipe.plan(row).data.get(role)
+    return data.split.per_class if data is not None and data.split is not None else None
 
 
 def _with(recipe: Recipe, role: str, number: int | None, draws: int | None) -> Recipe:
@@ -177,7 +187,9 @@ def _sized(spec: Spec[Any], size: int) -> Spec[Any]:
 def _with_batches(recipe: Recipe, sizes: Mapping[str, int]) -> Recipe:
     def changed(plan: Plan) -> Plan:
         stages = (
-            replace(stage, spec=_sized(stage.spec, sizes[stage.name])) if stage.name in sizes else stage
+            replace(stage, spec=_sized(stage.spec, min(sizes[stage.name], stage.spec.params["batch_size"])))
+            if stage.name in sizes
+            else stage
             for stage in plan.stages
         )
         return replace(plan, stages=tuple(stages))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,10 @@ def written(path: Path) -> Iterator[Path]:
         to_disk(part)
         os.replace(part, path)
         to_disk(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(part)):
+            error.filename = str(path)  # as people know it
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -41,6 +47,28 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON by rename."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+_digests: dict[tuple[str, int, int, int], str] = {}
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file's content, remembered in this process while its size and times are the same.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = os.stat(path)
+    # The change time betrays a file replaced by another of its size and modification time.
+    key = (os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if key in _digests:
+        return _digests[key]
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    # A file written within the clock's grain could change again under the same times.
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > 2_000_000_000:
+        _digests[key] = found
+    return found
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -5,19 +5,20 @@ Everything here is a shape, not a base class: a plugin needs ``from dakit import
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
+from enum import Enum
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import annotated_types
 import torch
 from torch import Tensor, nn
 
+from dakit.files import content_digest
 from dakit.hookspecs import INTERFACE_VERSION as INTERFACE_VERSION
 
 T_co = TypeVar("T_co", covariant=True)
@@ -249,25 +250,54 @@ class Spec(Generic[T_co]):
         code = {"code": self.code} if self.code else {}
         return {"kind": self.kind, "name": self.name, "version": self.version, "params": params, **found, **code}
 
+    def plain_params(self) -> dict[str, Any]:
+        """The parameters as plain JSON values, of which the registry's ``spec`` makes the same ones again."""
+        return {key: plain(value) for key, value in self.params.items()}
+
     def __hash__(self) -> int:
         return hash((self.kind, self.name, json.dumps(self.identity(), sort_keys=True)))
 
 
 def _identity(value: Any) -> Any:
+    if isinstance(value, File):
+        return content_digest(value.path) if value.path.is_file() else f"missing: {value}"
+    return _plain(value, _identity)
+
+
+def plain(value: Any) -> Any:
+    """A parameter's value as JSON has it: a path as text, a member of an Enum as its value, a set as a sorted list.
+
+    Args:
+        value: numbers, text, None, and lists, tuples, sets, mappings, dataclasses and Specs of such.
+
+    Raises:
+        TypeError: it is of another type, which can be neither a part of a key nor kept with a result.
+
+    >>> plain({"sizes": (3, 4), "file": Path("a/b"), "names": {"x", "a"}})
+    {'sizes': [3, 4], 'file': 'a/b', 'names': ['a', 'x']}
+    """
+    return _plain(value, plain)
+
+
+def _plain(value: Any, inner: Callable[[Any], Any]) -> Any:
+    """``inner`` is what is done with what a value is made of."""
+    if isinstance(value, Enum):  # before text and numbers, which a member may be as well
+        return value.value if isinstance(value.value, (str, int, float)) else value.name
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, PurePath):
+        return value.as_posix()
     if isinstance(value, Spec):
         return value.identity()
-    if isinstance(value, File):
-        if not value.path.is_file():
-            return f"missing: {value}"
-        with open(value.path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _identity(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: inner(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
-        return {str(k): _identity(v) for k, v in value.items()}
+        return {str(_plain(k, inner)): inner(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_identity(v) for v in value]
-    return value
+        return [inner(v) for v in value]
+    if isinstance(value, Set):  # in an order that is the same in every process
+        return sorted((inner(v) for v in value), key=lambda one: json.dumps(one, sort_keys=True))
+    raise TypeError(f"a parameter's value cannot be written as JSON: {value!r} ({type(value).__name__})")
 
 
 _restored: ContextVar[bool] = ContextVar("restored", default=False)

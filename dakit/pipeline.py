@@ -231,10 +231,13 @@ def sized(recipe: Recipe, steps: Iterable[Step]) -> Iterator[tuple[Step, Any, di
 
 
 def check_data(recipe: Recipe) -> str:
-    """Open the data where its folders are there and check the class lists; says what it did.
+    """Open the data where its folders are there, check the class lists, and show every network one image.
+
+    Returns:
+        What was done.
 
     Raises:
-        DakitError: the data is there and wrong.
+        DakitError: the data is there and wrong, or a network of a row does not take its images.
     """
     missing = {
         str(path)
@@ -250,7 +253,7 @@ def check_data(recipe: Recipe) -> str:
         return "data: none is needed from disk"
     roles = Roles(recipe, output_folder(recipe, None) / "store", room=0)
     roles.open(list(recipe.plans))
-    told = ["data: found, and the class lists agree"]
+    told = ["data: found, and the class lists agree; every network takes an image"]
     for data in {data.role: data for plan in recipe.plans.values() for data in plan.data.values()}.values():
         parts = roles.parts(data, recipe.seeds[0], 0)
         images = parts["train"] if "train" in parts else parts["all"]
@@ -258,6 +261,10 @@ def check_data(recipe: Recipe) -> str:
         others = told_of(getattr(roles.plain(data), "passed_over", {}))
         told += [f"warning: {data.role}: {blank}"] * bool(blank)
         told += [f"warning: {data.role}: passed over, no images by their suffix or place: {others}"] * bool(others)
+    from dakit.preflight import preflight
+
+    stages = [(plan.row, stage) for plan in recipe.plans.values() if plan.data for stage in plan.stages]
+    preflight(recipe, ((row, stage, stage.spec.build(), None) for row, stage in stages), roles)
     return "\n".join(told)
 
 
@@ -457,11 +464,13 @@ class _Session:
         return [*self.roles.warnings, *self._foreign, *left]
 
     def preflight(self, steps: Iterable[Step]) -> None:
-        """See :func:`dakit.preflight.preflight`."""
+        """See :func:`dakit.preflight.preflight`; and whether the engine's device is there."""
         from dakit.preflight import preflight
+        from dakit.training import accelerator
 
         planned = ((step.row, step.stage, stage, sizes) for step, stage, sizes in sized(self.recipe, steps))
         preflight(self.recipe, planned, self.roles)
+        accelerator(self.recipe.engine)
 
     def prepare(self, steps: Sequence[Step]) -> None:
         """Say what is about to be run, and where each result will be; what earlier runs made stays listed."""
@@ -499,7 +508,7 @@ class _Session:
             images, plain = self.roles.set(of), self.roles.plain(of)
             data[role] = {
                 "use": of.spec.name,
-                "params": dict(of.spec.params),
+                "params": of.spec.plain_params(),
                 "split": of.split and asdict(of.split),
                 "images": len(images),
                 "labelled": sum(label >= 0 for label in images.labels),

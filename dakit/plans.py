@@ -111,6 +111,7 @@ class Recipe:
         profiles: the names of all profiles.
         document: the resolved recipe as plain data.
         registry: that its names were looked up in.
+        notes: for which rows an override does not hold, and why.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Recipe:
     profiles: tuple[str, ...]
     document: Mapping[str, Any] = field(repr=False)
     registry: Registry = field(repr=False, compare=False)
+    notes: tuple[str, ...] = ()
 
     def plan(self, row: str) -> Plan:
         """The plan of one row.

@@ -17,14 +17,13 @@ from dakit.interfaces import Engine, Prediction, Spec
 from dakit.optional import misspelt
 from dakit.plans import Plan, Recipe, StagePlan
 from dakit.roles import Roles
-from dakit.training import accelerator
 
 _TRAINING = ("train_classifier", "train_translator")
 """The verbs whose ``batch_size`` images go as one batch through every network that they name, in training mode."""
 
 
 def preflight(
-    recipe: Recipe, steps: Iterable[tuple[str, StagePlan, Any, Mapping[str, int | None]]], roles: Roles
+    recipe: Recipe, steps: Iterable[tuple[str, StagePlan, Any, Mapping[str, int | None] | None]], roles: Roles
 ) -> None:
     """Ask the stages that are to run what does not fit, and show networks and losses what they will be given.
 
@@ -39,18 +38,18 @@ def preflight(
 
     Args:
         recipe: whose plans tell which stage trains the network behind an input.
-        steps: row, plan, stage and number of images of each input of all that is to be made.
+        steps: row, plan, stage and number of images of each input (None: not known) of all that is to be made.
         roles: the data.
 
     Raises:
-        DakitError: with every problem, a line each; or the engine's device is not there.
+        DakitError: with every problem, a line each.
     """
     problems: dict[str, None] = {}
     seen: set[tuple[str, str]] = set()
     tried: dict[Any, str] = {}
     with torch.random.fork_rng(devices=[]):
         for row, planned, stage, sizes in steps:
-            for text in getattr(stage, "check_sizes", lambda sizes: [])(sizes):
+            for text in getattr(stage, "check_sizes", lambda sizes: [])(sizes) if sizes is not None else ():
                 problems[f"stages.{planned.name}: {text}"] = None
             if (row, planned.name) in seen:  # in another seed or fold
                 continue
@@ -62,7 +61,6 @@ def preflight(
                 problems[f"stages.{planned.name}.{name}: {text}"] = None
     if problems:
         raise DakitError("\n".join(problems))
-    accelerator(recipe.engine)
 
 
 class _Trial:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ def load_recipe(
     Args:
         source: a path, or the name of a shipped recipe.
         profile: a set of overrides that the recipe names.
-        overrides: ``"stage.parameter=value"``, the value in YAML; laid over profile and variants.
+        overrides: ``"stage.parameter=value"``, the value in YAML; laid over the profile, for the method and for every
+            variant that does not name this key itself. ``"row:stage.parameter=value"`` is for one row, and may replace
+            a number that its variant names, but nothing else. For which rows one does not hold is in ``Recipe.notes``.
         observe: further observers: a name, or ``"{use: name, parameter: value}"``.
         plugins: Python files with further plugins.
         registry: to look names up in, instead of finding the plugins anew.
@@ -99,6 +102,19 @@ def network_of_run(*, run: Folder, row: str, seed: int = 0, fold: int = 0) -> No
     """The parameters of ``{run: DIR, row: NAME}``, see :class:`~dakit.plans.RunReference`."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Override:
+    """One ``--set``; ``row`` is "" where it is for all of them."""
+
+    row: str
+    key: str
+    value: Any
+
+    @property
+    def origin(self) -> str:
+        return f"--set {self.row}:{self.key}" if self.row else f"--set {self.key}"
+
+
 class _Checker:
     """Collects problems while it turns a document into plans."""
 
@@ -108,6 +124,7 @@ class _Checker:
         self.path = path
         self.registry = registry
         self.problems: dict[str, None] = {}  # ordered, each once: rows share most of the recipe
+        self.kept: dict[tuple[str, str], dict[str, None]] = {}  # (--set, why it is not for) -> these rows
 
     def problem(self, key: Key, text: str) -> None:
         place = next((self.where[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.where), str(self.path))
@@ -131,15 +148,26 @@ class _Checker:
             raise DakitError(f'{self.path}: there is no profile "{profile}"{did_you_mean(profile, profiles)}')
         if profile is not None:
             self.override(self.data, profiles[profile], ("profiles", profile))
+        plain = copy.deepcopy(self.data)
         wanted = [self.parse_override(text) for text in overrides]
-        for key, value, origin in wanted:
-            self.override(self.data, {key: value}, (), origin)
+        for change in wanted:
+            if not change.row:
+                self.override(self.data, {change.key: change.value}, (), change.origin)
         self.shape(self.data)
         variants = self.data["variants"]
         method = self.data["method"]
         if method in variants:
             self.problem(("variants", method), "is the method itself; a variant needs another name")
-        for row, changes in variants.items():
+        for row in variants.keys() & plain["variants"].keys():
+            if variants[row] != plain["variants"][row]:
+                self.problem(("variants", row), "a row means what the recipe says; give another variant its own name")
+        rows = {method: {}, **variants}
+        for change in wanted:
+            if change.row:
+                self.override_row(rows, plain["variants"], change)
+        if rows[method]:
+            variants[method] = rows[method]  # for the record
+        for row, changes in rows.items():
             for dotted in changes:
                 if dotted.split(".")[0] in ROOT.keys() - {"data", "components", "stages"}:
                     self.problem(("variants", row, dotted), "a variant changes data, components and stages only")
@@ -147,19 +175,21 @@ class _Checker:
 
         plans = {}
         base_where = dict(self.where)
-        for row, changes in {method: {}, **variants}.items():
+        for row, changes in rows.items():
             self.where = dict(base_where)
-            document = copy.deepcopy(self.data)
+            document, own = copy.deepcopy(self.data), copy.deepcopy(plain)
             self.override(document, changes, ("variants", row))
-            for key, value, origin in wanted:
-                self.override(document, {key: value}, (), origin)
             self.shape(document)
-            plans[row] = self.plan(document, row)
+            spare: list[tuple[_Override, Key]] = []
+            if row != method:
+                self.override(own, changes, ("variants", row), "")
+                spare = self.keep(document, own, row, changes, [change for change in wanted if not change.row])
+            plans[row] = self.plan(document, row, spare)
         self.where = base_where
-        rows = self.data.get("rows", [method])
+        chosen = self.data.get("rows", [method])
         published = self.data.get("published", {})
         baseline = self.data.get("baseline", next((row for row in plans if row.endswith("fine_tune")), None))
-        named = {"rows": rows, "published": published, "baseline": [baseline] if baseline else []}
+        named = {"rows": chosen, "published": published, "baseline": [baseline] if baseline else []}
         for key, names in named.items():
             for row in names:
                 if row not in plans:
@@ -173,13 +203,13 @@ class _Checker:
         engine = self.checked(Engine, 0, "engine", self.data.get("engine", {}), ("engine",))
         observers = self.observers(observe)
         self.stop_on_problems()
-        in_order = [*rows, *(row for row in plans if row not in rows)]
+        in_order = [*chosen, *(row for row in plans if row not in chosen)]
         return Recipe(
             name=self.data["recipe"],
             title=str(self.data.get("title", self.data["recipe"])),
             file=str(self.path),
             profile=profile or "",
-            rows=tuple(rows),
+            rows=tuple(chosen),
             baseline=baseline,
             seeds=tuple(seeds),
             engine=Engine(**engine),
@@ -189,6 +219,7 @@ class _Checker:
             profiles=tuple(profiles),
             document=self.data,
             registry=self.registry,
+            notes=tuple(f"{what}: not for {', '.join(of)}: {why}" for (what, why), of in self.kept.items()),
         )
 
     def shape(self, document: dict[str, Any]) -> None:
@@ -220,32 +251,73 @@ class _Checker:
         if len(self.problems) > before:
             self.stop_on_problems()
 
-    def parse_override(self, text: str) -> tuple[str, Any, str]:
+    def parse_override(self, text: str) -> _Override:
         key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise DakitError(f'--set {text}: expected KEY=VALUE, such as "adapt.steps=500"')
-        origin = f"--set {key.strip()}"
-        return key.strip(), read_yaml(value, origin)[0], origin
+        row, colon, rest = key.rpartition(":")
+        change = _Override(row.strip(), rest.strip(), None)
+        if not equals or not change.key or (colon and not change.row):
+            raise DakitError(f'--set {text}: expected KEY=VALUE, such as "adapt.steps=500", or ROW:KEY=VALUE')
+        return replace(change, value=read_yaml(value, change.origin)[0])
+
+    def override_row(self, rows: dict[str, dict[str, Any]], said: Mapping[str, Any], change: _Override) -> None:
+        """Add to what one row says; not what would make it another row than it is ``said`` to be."""
+        if change.row not in rows:
+            self.problems[f'{change.origin}: there is no variant "{change.row}"{did_you_mean(change.row, rows)}'] = None
+            return
+        keys = self.resolve(self.data, change.key)
+        for dotted, value in said.get(change.row, {}).items():
+            named = self.resolve(self.data, dotted)
+            numbers = all(type(number) in (int, float) for number in (value, change.value))
+            if any(_overlap(a, b) for a in keys for b in named) and not (numbers and keys == named):
+                what = f"{dotted}: {'null' if value is None else value}"
+                told = f"{change.row} is the row with {what}; what differs there is another variant, with its own name"
+                self.problems[f"{change.origin}: {told}"] = None
+                return
+        rows[change.row][change.key] = change.value
+        self.where["variants", change.row, change.key] = change.origin
+
+    def keep(
+        self, document: Any, own: Any, row: str, changes: Mapping[str, Any], wanted: Sequence[_Override]
+    ) -> list[tuple[_Override, Key]]:
+        """Note which overrides a variant outdoes.
+
+        Returns:
+            Those of the others that turn on what is off in a stage that the variant changes: it may not fit there.
+        """
+        named = [key for dotted in changes for key in self.resolve(document, dotted)]
+        spare: list[tuple[_Override, Key]] = []
+        for change in wanted:
+            for key in self.resolve(document, change.key):
+                if any(_overlap(key, other) for other in named):
+                    if _at(document, key) != change.value:
+                        self.kept.setdefault((change.origin, "what a variant names stays as it is"), {})[row] = None
+                elif len(key) == 3 and any(key[:2] == other[:2] for other in named) and _at(own, key) is None:
+                    spare.append((change, key))
+        return spare
+
+    def resolve(self, document: Mapping[str, Any], dotted: str) -> list[Key]:
+        """Every full key that a dotted one may stand for."""
+        key = tuple(dotted.split("."))
+        if key[0] in ROOT:
+            return [key]
+        return [(group, *key) for group in ("data", "components", "stages") if key[0] in document[group]]
 
     def override(self, document: dict[str, Any], changes: Mapping[str, Any], at: Key, origin: str = "") -> None:
         """Lay ``changes`` (dotted key -> value) over a document; a mapping replaces what stood there."""
         for dotted, value in changes.items():
             here = (*at, dotted)
             place = origin or self.where.get(here, str(self.path))
-            key = tuple(dotted.split("."))
-            if key[0] not in ROOT:
-                groups = [g for g in ("data", "components", "stages") if key[0] in document[g]]
-                if not groups:
-                    names = [*document["stages"], *document["components"], *document["data"], *ROOT]
-                    self.problems[f'{place}: {dotted}: nothing is called "{key[0]}"{did_you_mean(key[0], names)}'] = (
-                        None
-                    )
-                    continue
-                if len(groups) > 1:
-                    both = " or ".join(f"{group}.{dotted}" for group in groups)
-                    self.problems[f"{place}: {dotted}: stands for two things; write {both}"] = None
-                    continue
-                key = (groups[0], *key)
+            keys = self.resolve(document, dotted)
+            if not keys:
+                first = dotted.partition(".")[0]
+                names = [*document["stages"], *document["components"], *document["data"], *ROOT]
+                self.problems[f'{place}: {dotted}: nothing is called "{first}"{did_you_mean(first, names)}'] = None
+                continue
+            if len(keys) > 1:
+                both = " or ".join(f"{key[0]}.{dotted}" for key in keys)
+                self.problems[f"{place}: {dotted}: stands for two things; write {both}"] = None
+                continue
+            key = keys[0]
             target: Any = document
             for n, part in enumerate(key[:-1], 1):
                 target = target.setdefault(part, {}) if isinstance(target, dict) else target
@@ -262,12 +334,15 @@ class _Checker:
                     self.where[(*key, *known[len(here) :])] = line
 
     # ----------------------------------------------------------------------------------- one row
-    def plan(self, document: dict[str, Any], row: str) -> Plan:
+    def plan(self, document: dict[str, Any], row: str, spare: Sequence[tuple[_Override, Key]] = ()) -> Plan:
         data = self.roles(document["data"])
         for name in document["components"]:
             self.component(document["components"][name], ("components", name))
         stages: dict[str, StagePlan] = {}
         for name in document["stages"]:
+            for change, key in spare:
+                if key[:2] == ("stages", name):
+                    self.take_back(document, row, change, key, data, stages)
             stage = self.stage(document, name, data, stages)
             if stage is not None:
                 stages[name] = stage
@@ -284,6 +359,27 @@ class _Checker:
             data={role: plan for role, plan in data.items() if role in needed},
             stages=tuple(stage for stage in stages.values() if stage.name in needed),
         )
+
+    def take_back(
+        self, document: Any, row: str, change: _Override, key: Key,
+        data: Mapping[str, DataPlan], above: Mapping[str, StagePlan],
+    ) -> None:  # fmt: skip
+        """Leave a parameter off where it is a problem of this row's stage, and the only one."""
+
+        def faults() -> list[str]:
+            before, self.problems = self.problems, {}
+            self.stage(document, key[1], data, above)
+            found, self.problems = self.problems, before
+            return list(found)
+
+        found = faults()
+        if not found:
+            return
+        del document[key[0]][key[1]][key[2]]
+        if faults():
+            document[key[0]][key[1]][key[2]] = change.value
+        else:
+            self.kept.setdefault((change.origin, found[0].partition(f"{'.'.join(key[:2])}: ")[2]), {})[row] = None
 
     def roles(self, document: dict[str, Any]) -> dict[str, DataPlan]:
         """Every role of ``data``: with its size and classes, as one cannot be read without them."""
@@ -536,3 +632,15 @@ class _Checker:
             self.problem((*key, "run"), f"{folder} is not the folder of a run{did_you_mean(str(folder), near)}")
             return None
         return RunReference(folder, given["row"], given["seed"], given["fold"], kinds.pop())
+
+
+def _at(document: Any, key: Key) -> Any:
+    """The value of a full key; None where there is none."""
+    for part in key:
+        document = document.get(part) if isinstance(document, dict) else None
+    return document
+
+
+def _overlap(a: Key, b: Key) -> bool:
+    """Whether one key is the other or a part of it."""
+    return a[: len(b)] == b[: len(a)]

@@ -15,14 +15,17 @@ from typing import Any
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic_core import PydanticSerializationError
 
 from dakit.data.splits import Split
 from dakit.errors import DakitError
-from dakit.interfaces import Engine
+from dakit.interfaces import Engine, plain
 from dakit.recipe import COMPONENTS, NAME, ROOT
 from dakit.registry import KINDS, Entry, Registry, component_kind, optional, schema, stage_inputs
 
 Schema = dict[str, Any]
+
+MISSING = object()
 
 _TEXT: Schema = {"type": "string"}
 _NAMED: Schema = {"type": "string", "pattern": f"^{NAME}$"}
@@ -139,8 +142,8 @@ def _parameters(factory: Callable[..., Any], given: int, what: str, definitions:
     properties = {}
     for name, field in fields.items():
         properties[name] = _value(hints.get(name, Any), what, definitions)
-        if not field.is_required() and _plain(field.default):
-            properties[name]["default"] = field.default
+        if not field.is_required() and (default := _as_json(field.default)) is not MISSING:
+            properties[name]["default"] = default
         if name in told:
             properties[name]["description"] = told[name]
     needed = [name for name, field in fields.items() if field.is_required()]
@@ -154,18 +157,20 @@ def _value(annotation: Any, what: str, definitions: Schema) -> Schema:
     place = what.replace(" ", ".")
     try:
         made = TypeAdapter(annotation).json_schema(ref_template=f"#/$defs/{place}.{{model}}")
-    except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema):
-        return {}  # a type of a plugin's own: dakit check knows more
+    except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema, PydanticSerializationError):
+        return {}  # a type of a plugin's own, or choices that are no plain values: dakit check knows more
     definitions.update({f"{place}.{name}": value for name, value in made.pop("$defs", {}).items()})
     return {key: value for key, value in made.items() if key != "title"}
 
 
-def _plain(value: Any) -> bool:
+def _as_json(value: Any) -> Any:
+    """A value as JSON has it; MISSING where it has none."""
     try:
-        json.dumps(value, allow_nan=False)
+        found = plain(value)
+        json.dumps(found, allow_nan=False)
     except (TypeError, ValueError):
-        return False
-    return True
+        return MISSING
+    return found
 
 
 def describe(factory: Any) -> Mapping[str, str]:

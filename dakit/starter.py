@@ -16,6 +16,7 @@ from PIL import Image
 
 from dakit.data.deep import RangeUnknown
 from dakit.data.files import captured_groups, told_of
+from dakit.data.parts import part_role
 from dakit.data.sets import FileImages, read_image, unlabelled_among
 from dakit.data.splits import Split
 from dakit.errors import DakitError
@@ -121,12 +122,6 @@ def look(role: str, path: Path, registry: Registry, more: Mapping[str, Any] | No
     except DakitError as error:
         raise DakitError(f"{role}: {error}") from error
     counts = Counter(images.classes[label] for label in images.labels if label >= 0) if role != "auxiliary" else {}
-    parts = {"train", "test", "val", "valid", "validation"}
-    if role != "auxiliary" and counts and set(counts) <= parts:
-        raise DakitError(
-            f"{role}: {path} holds {' and '.join(sorted(counts))} where class folders are expected; name one "
-            "of them, or write a CSV file with the columns path,label,split,group and name that"
-        )
     if role != "auxiliary" and len(counts) < 2:
         raise DakitError(
             f"{role}: {path} has {len(counts) or 'no'} classes, expected at least two: one folder per class, or a CSV "
@@ -198,14 +193,49 @@ def suggest_groups(images: FileImages) -> tuple[str, int] | None:
     return None
 
 
-def choose_split(images: FileImages) -> dict[str, Any]:
+def usual_split(images: FileImages) -> dict[str, Any] | None:
+    """The split that the names of the published parts speak of; None where there is none, or they do not say.
+
+    Train, perhaps val, and test in any spelling: what is published for testing is tested, and only that. Parts that
+    are called like folds (Set 1 and Set 2, fold0 and fold1, a and b): each is tested in turn.
+    """
+    names = set(images.parts or ())
+    roles = {part_role(name) for name in names}
+    if "test" in roles and len(roles) > 1 and None not in roles:
+        return {"predefined": True}
+    called = r"((?:fold|set|split|part|subset|group|batch|session|k|cv)?[\s_.-]*)(\d+|[a-z])"
+    folds = [re.fullmatch(called, name.lower()) for name in names]
+    if len(names) > 1 and all(folds) and len({fold[1] for fold in folds if fold}) == 1:
+        return {"folds": "predefined"}
+    return None
+
+
+def choose_split(images: FileImages, tested: str | None = None) -> dict[str, Any]:
     """How to test on the target: published parts as they are, else as many folds (up to 5) as the groups allow.
 
+    Args:
+        images: of the target.
+        tested: which published part to test on; "each" = one after the other, "none" = deal the images anew,
+            None = as :func:`usual_split` says.
+
     Raises:
-        DakitError: a class has fewer than two groups.
+        DakitError: a class has fewer than two groups, or it would be learned from what is published for testing.
     """
-    if images.parts is not None and len(set(images.parts)) > 1:
-        return {"predefined": True} if set(images.parts) == {"train", "test"} else {"folds": "predefined"}
+    published = sorted({name for name in images.parts or () if part_role(name) == "test"})
+    if tested == "none" and published:
+        raise DakitError(
+            f"--test none: target: images published for testing ({', '.join(published)}) would be learned from; "
+            "--test NAME tests on a part"
+        )
+    if tested not in (None, "none"):
+        split: dict[str, Any] = {"folds": "predefined"} if tested == "each" else {"predefined": tested}
+        try:
+            Split(**split).rounds(images)
+        except DakitError as error:
+            raise DakitError(f"--test {tested}: target: {error}") from error
+        return split
+    if tested is None and (usual := usual_split(images)):
+        return usual
     problem = DakitError("")
     for folds in (5, 4, 3, 2):
         try:
@@ -225,7 +255,14 @@ def choose_size(found: Iterable[Found], gpu_gigabytes: float | None) -> int:
 
 
 def write_recipe(
-    name: str, found: Sequence[Found], classes: Sequence[str], size: int, *, gpu: bool, command: str
+    name: str,
+    found: Sequence[Found],
+    classes: Sequence[str],
+    size: int,
+    *,
+    gpu: bool,
+    command: str,
+    tested: str | None = None,
 ) -> str:
     """The recipe's text: CycleAT and the baselines that are hard to beat, each value with its reason.
 
@@ -236,14 +273,22 @@ def write_recipe(
         size: of the images in pixels.
         gpu: whether to choose networks and steps for a GPU.
         command: that asked for it, for the first line.
+        tested: the part to test on, see :func:`choose_split`.
 
     Raises:
-        DakitError: the target cannot be divided.
+        DakitError: the target cannot be divided, or the networks take no images of this size.
     """
     by_role = {one.role: one for one in found}
     source, target = by_role["source"], by_role["target"]
     auxiliary = "auxiliary.all" if "auxiliary" in by_role else "target.train"
-    split = choose_split(target.images)
+    step = 2 ** _downsamplings(size)
+    if size % step:
+        below = size - size % step
+        raise DakitError(
+            f"--size {size}: expected a multiple of {step}, as the translator halves the image "
+            f"{'twice' if step == 4 else 'once'}: {below} or {below + step}"
+        )
+    split = choose_split(target.images, tested)
     rule = Split(**split)
     anchors = min(len(rule.apply(target.images, fold, 0)["train"]) for fold in range(rule.rounds(target.images)))
     look_alike = len(by_role["auxiliary"].images) if "auxiliary" in by_role else anchors
@@ -269,7 +314,7 @@ def write_recipe(
     width = 64 if gpu else 16
     layers = 3 if size >= 128 else 2
     blocks = (9 if size >= 256 else 6) if gpu else 3
-    downsamplings = 2 if size >= 64 else 1
+    downsamplings = _downsamplings(size)
     data = []
     for role in ("source", "auxiliary", "target"):
         if role in by_role:
@@ -291,6 +336,11 @@ def write_recipe(
                  "\n# There is no auxiliary set: the target's training images, without labels, stand in for it.",
     }  # fmt: skip
     return re.sub(r"@(\w+)@", lambda match: str(values[match[1]]), _TEMPLATE)
+
+
+def _downsamplings(size: int) -> int:
+    """How often the translator halves an image."""
+    return 2 if size >= 64 else 1
 
 
 def _flow(value: Any) -> str:

@@ -337,12 +337,11 @@ def _save(folder: Path, name: str, value: Any, inputs: Mapping[str, Callable[[],
         state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in value.state.items()}
         save_file(state, folder / f"{name}.safetensors")
         spec = value.spec
-        params = dict(spec.params)
         return {
             "type": "trained",
             "kind": spec.kind,
             "name": spec.name,
-            "params": params,
+            "params": spec.plain_params(),
             "classes": value.classes,
         }
     if isinstance(value, Evaluation):

@@ -188,7 +188,7 @@ FLAGS: dict[str, tuple[list[str], str]] = {  # what: (arguments after the recipe
     "an unknown row": (["--variant", "s2s"], 'there is no variant "s2s", did you mean "s2t"?'),
     "an unknown profile": (["--profile", "bigg"], 'there is no profile "bigg", did you mean "big"?'),
     "an unknown key in --set": (["--set", "adopt.steps=3"], '--set adopt.steps: adopt.steps: nothing is called "adopt", did you mean "adapt"?'),
-    "--set without a value": (["--set", "adapt.steps"], '--set adapt.steps: expected KEY=VALUE, such as "adapt.steps=500"'),
+    "--set without a value": (["--set", "adapt.steps"], '--set adapt.steps: expected KEY=VALUE, such as "adapt.steps=500", or ROW:KEY=VALUE'),
     "a fold that is not there": (["--fold", "7"], "--fold 7: s2t has the folds 0 to 1"),
     "an unknown stage in --until": (["--until", "adopt"], '--until adopt: s2t has no such stage; there are: evaluate, pretrain'),
     "an unknown stage in --fresh": (["--fresh", "adopt"], '--fresh adopt: no such stage, did you mean "adapt"?'),

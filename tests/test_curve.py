@@ -10,6 +10,7 @@ import toys as toy_module
 from dakit import pipeline
 from dakit.curve import _batch_sizes, _steps, _with, _with_batches, curve
 from dakit.errors import DakitError
+from dakit.files import shipped_recipes
 from dakit.interfaces import Observer
 from dakit.recipe import load_recipe
 from dakit.runs import open_run
@@ -125,3 +126,25 @@ def test_more_labels_than_there_are_and_none_are_refused_before_anything_runs(lo
 def test_rows_that_learn_from_no_target_label_have_no_curve(load, tmp_path):
     with pytest.raises(DakitError, match=r"of the rows s2t none learns from target\.train"):
         curve(load(), [1], rows=["s2t"], out=tmp_path / "out")
+
+
+def test_a_row_that_has_its_own_number_of_labels_or_batch_keeps_it(tmp_path, known):
+    row = "variants:\n  one_label: {data.target.split.per_class: 1}\n"
+    (tmp_path / "toy.yaml").write_text(toy_module.RECIPE.replace("variants:\n", row))
+    recipe = load_recipe(tmp_path / "toy.yaml", overrides=["data.target.people=8"], registry=known)
+    with pytest.raises(DakitError, match="one_label is the row with per_class: 1, so it has no curve"):
+        curve(recipe, [2], rows=["fine_tune", "one_label"], out=tmp_path / "out")
+    text = (
+        shipped_recipes()["cycleat_digits"]
+        .read_text()
+        .replace("variants:\n", "variants:\n  small: {adapt.batch_size: 4}\n")
+    )
+    (tmp_path / "small.yaml").write_text(text)
+    fewer = _with_batches(load_recipe(tmp_path / "small.yaml", profile="smoke"), {"adapt": 6})
+    sizes = {
+        row: stage.spec.params["batch_size"]
+        for row in ("small", "cycleat")
+        for stage in fewer.plan(row).stages
+        if stage.name == "adapt"
+    }
+    assert sizes == {"small": 4, "cycleat": 6}

@@ -118,11 +118,113 @@ def test_a_profile_is_laid_over_the_recipe(load):
     assert recipe.document["stages"]["adapt"]["steps"] == 9
 
 
-def test_set_is_laid_over_profiles_and_variants(load):
+def test_set_is_laid_over_profiles(load):
     recipe = load(profile="big", overrides=["adapt.steps=11"])
     assert {p.stages[-2].spec.params["steps"] for r, p in recipe.plans.items() if r != "s2t"} == {11}
-    recipe = load(overrides=["adapt.teacher=stage_2.classifier"])  # what the variants have set otherwise
-    assert all("teacher" in p.stages[-2].inputs for r, p in recipe.plans.items() if r != "s2t")
+    assert recipe.notes == ()
+
+
+NAMED = "what a variant names stays as it is"
+
+
+def test_what_a_variant_names_stays_and_that_is_told(load):
+    def inputs(recipe, stage):
+        return {
+            row: {name: str(reference) for name, reference in one.inputs.items()}
+            for row, plan in recipe.plans.items()
+            for one in plan.stages
+            if one.name == stage
+        }
+
+    plain, recipe = load(), load(overrides=["adapt.extra=synthesise.images"])
+    was, found = inputs(plain, "adapt"), inputs(recipe, "adapt")
+    for row in ("cycleat", "att_gen"):
+        assert found[row] == was[row] | {"extra": "synthesise.images"}
+    for row in ("fine_tune", "attention"):
+        assert found[row] == was[row]
+    assert recipe.notes == (f"--set adapt.extra: not for fine_tune, attention: {NAMED}",)
+    recipe = load(overrides=["evaluate.model=adapt.model"])
+    assert inputs(recipe, "evaluate") == inputs(plain, "evaluate")
+    assert recipe.notes == (f"--set evaluate.model: not for s2t: {NAMED}",)
+    recipe = load(overrides=["adapt.teacher=pretrain.model"])  # as two of the variants say
+    assert {row: its.get("teacher") for row, its in inputs(recipe, "adapt").items()} == {
+        "fine_tune": None, "attention": "pretrain.model", "att_gen": "pretrain.model", "cycleat": "pretrain.model"
+    }  # fmt: skip
+    assert recipe.notes == (f"--set adapt.teacher: not for fine_tune: {NAMED}",)
+
+
+def test_a_part_of_what_a_variant_names_stays_as_well(load):
+    small = ("  s2t: {evaluate.model: pretrain.model}",
+             "  s2t: {evaluate.model: pretrain.model}\n"
+             "  small: {components.shallow: {use: toy_classifier, scale: 0.1}, data.source.people: 4}")  # fmt: skip
+    other = "data.source={use: toy_images, people: 7, split: {holdout: 0.4}}"
+    recipe = load(small, overrides=["shallow.scale=0.9", other])
+    scales = {
+        row: recipe.plan(row).stages[-2].spec.params["classifier"].params["scale"] for row in ("small", "cycleat")
+    }
+    assert scales == {"small": 0.1, "cycleat": 0.9}
+    sources = {row: recipe.plan(row).data["source"] for row in ("small", "cycleat")}
+    assert {row: (data.spec.params["people"], data.split.holdout) for row, data in sources.items()} == {
+        "small": (4, 0.4), "cycleat": (7, 0.4)
+    }  # fmt: skip
+    assert recipe.notes == tuple(f"--set {key}: not for small: {NAMED}" for key in ("shallow.scale", "data.source"))
+
+
+def test_a_parameter_is_left_off_in_rows_whose_variant_took_away_what_it_needs():
+    recipe = load_recipe("cycleat_digits", overrides=["adapt.extra_share=0.25"])
+    shares = {
+        row: stage.spec.params["extra_share"]
+        for row, plan in recipe.plans.items()
+        for stage in plan.stages
+        if stage.name == "adapt"
+    }
+    without = ["s2t_fine_tune", "s2t_attention", "target_only", "lp_ft"]
+    named = ["s_t", "cycleat_all"]
+    assert {row for row, share in shares.items() if share is None} == set(without)
+    assert {row for row, share in shares.items() if share == 0.5} == set(named)
+    assert {row for row, share in shares.items() if share == 0.25} == {"s2t_att_gen", "cycleat", "cycleat_distinct"}
+    assert recipe.notes == (
+        f"--set adapt.extra_share: not for {', '.join(without)}: `extra_share` needs the input `extra`",
+        f"--set adapt.extra_share: not for {', '.join(named)}: {NAMED}",
+    )
+    with pytest.raises(RecipeError, match="leaves one side empty"):  # a fault of the method's own row is one
+        load_recipe("cycleat_digits", overrides=["adapt.extra_share=0.001"])
+
+
+def test_one_row_alone(load):
+    recipe = load(
+        overrides=[
+            f"{row}adapt.steps={n}" for row, n in (("fine_tune:", 9), ("fine_tune:", 8), ("cycleat:", 7), ("", 6))
+        ]
+    )
+    steps = {r: p.stages[-2].spec.params["steps"] for r, p in recipe.plans.items() if r != "s2t"}
+    assert steps == {"fine_tune": 8, "attention": 6, "att_gen": 6, "cycleat": 7}
+    assert recipe.document["variants"]["fine_tune"]["adapt.steps"] == 8
+    assert recipe.document["variants"]["cycleat"] == {"adapt.steps": 7}
+    assert recipe.document["stages"]["adapt"]["steps"] == 6
+    share = load_recipe("cycleat_digits", overrides=["s_t:adapt.extra_share=0.25"]).plan("s_t")
+    assert [s.spec.params["extra_share"] for s in share.stages if s.name == "adapt"] == [0.25]
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("s2t:evaluate.model=adapt.model", "s2t is the row with evaluate.model: pretrain.model; what differs there is "
+         "another variant, with its own name"),
+        ("fine_tune:adapt.extra=select.images", "fine_tune is the row with adapt.extra: null; what"),
+        ("fine_tune:stages.adapt={do: toy_train}", "fine_tune is the row with adapt.extra: null; what"),
+        ("fine_tun:adapt.steps=3", 'there is no variant "fine_tun", did you mean "fine_tune"?'),
+        ("fine_tune:adapt.stepps=3", 'stages.adapt.stepps: stage "toy_train" has no such parameter'),
+        ("fine_tune:adept.steps=3", 'adept.steps: nothing is called "adept", did you mean "adapt"?'),
+        ("fine_tune:seeds=[3]", "variants.fine_tune.seeds: a variant changes data, components and stages only"),
+        ("variants.s2t={evaluate.model: adapt.model}", "variants.s2t: a row means what the recipe says"),
+        ("variants.s2t.evaluate.model=adapt.model", "variants.s2t: a row means what the recipe says"),
+        ("variants={s2t: {}}", "variants.s2t: a row means what the recipe says"),
+    ],
+)  # fmt: skip
+def test_no_override_makes_another_row_of_the_same_name(faults, override, problem):
+    found = faults(overrides=[override])
+    assert any(line.startswith(("--set ", "toy.yaml:37")) and problem in line for line in found), found
 
 
 @pytest.mark.parametrize(
@@ -151,7 +253,7 @@ def test_values_are_yaml(load, override, get, expected):
         assert get(load(overrides=[override, *extra])) == expected
 
 
-@pytest.mark.parametrize("text", ["adapt.steps", "=3", "  = 3"])
+@pytest.mark.parametrize("text", ["adapt.steps", "=3", "  = 3", ":adapt.steps=3", "s2t:=3"])
 def test_an_override_needs_a_key_and_a_value(load, text):
     with pytest.raises(DakitError, match=r'expected KEY=VALUE, such as "adapt.steps=500"'):
         load(overrides=[text])

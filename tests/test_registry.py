@@ -1,18 +1,30 @@
 from __future__ import annotations
 
+import enum
 import hashlib
+import json
 import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import annotated_types
 import pytest
 import torch
+from typing_extensions import TypedDict
 
 from dakit.data.augment import Augment
 from dakit.errors import DakitError
-from dakit.interfaces import Classifier, File, Folder, Fraction, NonNegative, Positive, Selector, Spec
+from dakit.interfaces import Classifier, File, Folder, Fraction, NonNegative, Positive, Selector, Spec, plain
 from dakit.plugins import find_plugins
-from dakit.registry import KINDS, ParameterProblems, check, component_kind, schema
+from dakit.registry import KINDS, ParameterProblems, check, component_kind, describe_parameters, schema
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def factory(
@@ -50,7 +62,7 @@ def test_defaults_are_filled_in():
     ("name", "value", "message"),
     [
         ("steps", 0, "greater than 0, not 0"),
-        ("steps", 2.0, "valid integer, not 2.0"),
+        ("steps", 2.5, "valid integer, not 2.5"),
         ("steps", "3", "valid integer, not '3'"),
         ("steps", True, "valid integer, not True"),
         ("steps", None, "valid integer, not None"),
@@ -159,6 +171,171 @@ def test_a_file_counts_by_content_and_a_folder_by_name(tmp_path):
         "root": str(tmp_path),
         "other": f"missing: {tmp_path / 'no'}",
     }
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """Every file was written long ago."""
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 10_000_000_000)
+
+
+def test_an_unchanged_file_is_read_once_and_a_changed_one_again(tmp_path, monkeypatch, unhurried):
+    file = tmp_path / "w"
+    file.write_bytes(b"abc")
+    read = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda opened, name: read.append(opened.name) or real(opened, name))
+    for _ in range(3):
+        assert Spec("classifier", "x", {"weights": File(file)}).identity()["params"]["weights"] == sha(b"abc")
+    assert len(read) == 1
+    status = file.stat()
+    file.write_bytes(b"xyz")
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # of the same size and modification time
+    assert Spec("classifier", "x", {"weights": File(file)}).identity()["params"]["weights"] == sha(b"xyz")
+    assert len(read) == 2
+
+
+def test_a_file_that_was_just_written_is_read_each_time(tmp_path):
+    """It could change again within the clock's grain."""
+    file = tmp_path / "w"
+    for content in (b"abc", b"xyz", b"abc"):
+        file.write_bytes(content)
+        assert Spec("classifier", "x", {"weights": File(file)}).identity()["params"]["weights"] == sha(content)
+
+
+# ------------------------------------------------------------------------------ types that YAML has not
+class Pool(enum.Enum):
+    MEAN = "mean"
+    MOST = "max"
+
+
+class Depth(enum.IntEnum):
+    FLAT = 1
+    DEEP = 2
+
+
+class Act(enum.Enum):
+    RELU = torch.nn.ReLU
+    TANH = torch.nn.Tanh
+
+
+@dataclass(frozen=True)
+class Crop:
+    at: tuple[int, int]
+    kind: Pool = Pool.MEAN
+
+
+class Size(TypedDict):
+    side: tuple[int, int]
+
+
+def typed(
+    *,
+    sizes: tuple[int, int] = (1, 2),
+    many: tuple[float, ...] = (),
+    nested: list[tuple[str, Pool]] | None = None,
+    file: Path = Path("x"),
+    pool: Pool = Pool.MEAN,
+    depth: Depth = Depth.FLAT,
+    act: Act = Act.RELU,
+    names: set[str] = frozenset(),  # type: ignore[assignment]
+    pools: frozenset[Pool] = frozenset(),
+    weights: Mapping[int, float] | None = None,
+    crop: Crop | None = None,
+    size: Size | None = None,
+    n: Positive = 1,
+    either: int | float = 1,
+    folds: int | Literal["all"] = "all",
+    text: str | Path = "",
+    loss: tuple[int, ...] | bool = False,
+) -> None: ...
+
+
+TYPED = [
+    ("sizes", [3, 4], (3, 4)),
+    ("many", [1, 0.5], (1.0, 0.5)),
+    ("nested", [["a", "max"]], [("a", Pool.MOST)]),
+    ("file", "data/x", Path("data/x")),
+    ("pool", "max", Pool.MOST),
+    ("depth", 2, Depth.DEEP),
+    ("act", "TANH", Act.TANH),
+    ("names", ["b", "a"], {"a", "b"}),
+    ("pools", ["max", "mean"], frozenset(Pool)),
+    ("weights", {"0": 0.5, "12": 2}, {0: 0.5, 12: 2.0}),
+    ("crop", {"at": [1, 2], "kind": "max"}, Crop((1, 2), Pool.MOST)),
+    ("size", {"side": [1, 2]}, {"side": (1, 2)}),
+    ("n", 1e4, 10_000),
+    ("either", 2.0, 2.0),
+    ("folds", 2.0, 2),
+    ("folds", "all", "all"),
+    ("text", "a/b", "a/b"),
+    ("loss", [1], (1,)),
+    ("loss", True, True),
+]
+
+
+@pytest.mark.parametrize(("name", "plain_value", "value"), TYPED)
+def test_plain_values_become_what_the_signature_asks_for_and_come_back(name, plain_value, value):
+    found = check(typed, 0, "thing", {name: plain_value})[name]
+    assert found == value
+    assert type(found) is type(value)
+    assert check(typed, 0, "thing", {name: value})[name] == value  # as it is in Python
+    spec: Spec[Any] = Spec("classifier", "typed", {name: found})
+    kept = json.loads(json.dumps(spec.plain_params()))
+    assert check(typed, 0, "thing", kept)[name] == value
+    assert json.loads(json.dumps(spec.identity()))["params"] == kept
+    assert hash(spec) == hash(Spec("classifier", "typed", {name: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("sizes", [3], "1: Field required"),
+        ("sizes", [3, 4, 5], "at most 2 items"),
+        ("sizes", [3, "4"], "1: Input should be a valid integer, not '4'"),
+        ("sizes", "34", "valid tuple, not '34'"),
+        ("file", 3, "instance of Path, not 3"),
+        ("pool", "mast", "Input should be 'mean' or 'max', not 'mast'"),
+        ("pool", "MOST", "Input should be 'mean' or 'max', not 'MOST'"),
+        ("depth", True, "Input should be 1 or 2, not True"),
+        ("depth", "1", "Input should be 1 or 2, not '1'"),
+        ("act", "ReLU", "Input should be 'RELU' or 'TANH', not 'ReLU'"),
+        ("names", "ab", "valid set, not 'ab'"),
+        ("names", [["a"]], "valid set, not"),
+        ("weights", {"a": 1}, "valid integer, not 'a'"),
+        ("crop", {"at": [1, "x"]}, "at: 1: Input should be a valid integer, not 'x'"),
+        ("crop", {"at": [1, 2], "knd": "max"}, 'knd: Crop has no such parameter, did you mean "kind"?'),
+        ("crop", {}, "at: Crop needs this parameter"),
+        ("size", {"side": [1]}, "Field required"),
+        ("n", 2.5, "valid integer, not 2.5"),
+        ("n", 0.0, "greater than 0, not 0"),
+        ("n", math.inf, "valid integer, not inf"),
+        ("folds", 2.5, "valid integer, not 2.5"),
+    ],
+)
+def test_what_is_not_the_same_thing_is_refused(name, value, message):
+    with pytest.raises(ParameterProblems) as caught:
+        check(typed, 0, "thing", {name: value})
+    ((path, text),) = caught.value.problems
+    assert path == (name,)
+    assert message in text
+
+
+def test_a_sets_members_have_one_order_in_every_key():
+    names = [f"name {i}" for i in range(50)]
+    assert plain(set(names)) == plain(frozenset(reversed(names))) == sorted(names)
+    assert plain({Pool.MOST, Pool.MEAN}) == ["max", "mean"]
+
+
+def test_what_cannot_be_a_part_of_a_key_is_named():
+    with pytest.raises(TypeError, match=r"cannot be written as JSON: torch.float32 \(dtype\)"):
+        Spec("classifier", "x", {"kind": torch.float32}).identity()
+
+
+def test_defaults_are_shown_as_a_recipe_writes_them():
+    shown = {name: default for name, _, default in describe_parameters(typed, 0)}
+    assert (shown["file"], shown["pool"], shown["act"], shown["sizes"]) == ("'x'", "'mean'", "'RELU'", "(1, 2)")
 
 
 def test_a_spec_holds_everything_that_its_results_depend_on(registry):

@@ -149,6 +149,6 @@ def test_who_only_looks_keeps_nothing(photos, decoded, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pwrite", lambda *args: pytest.fail("an image was kept"))
     file, _ = photos
     recipe = load_recipe(file, overrides=["data.on_bad_image=skip"])
-    assert pipeline.check_data(recipe) == "data: found, and the class lists agree"
+    assert pipeline.check_data(recipe) == "data: found, and the class lists agree; every network takes an image"
     assert decoded == pictures(file.parent)
     pipeline.plan(recipe, out=tmp_path / "out")

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 import toys as toy_module
-from dakit.errors import RecipeError
+from dakit.errors import DakitError, RecipeError
 from dakit.files import shipped_recipes
 from dakit.plugins import find_plugins
 from dakit.recipe import load_recipe
@@ -211,3 +211,52 @@ def test_one_name_may_stand_for_components_of_two_kinds(tmp_path):
     for given, wrong in (({"width": 3}, []), ({"depth": 3}, []), ({"height": 3}, ["components.generator"])):
         document["components"]["generator"] = {"use": "mine", **given}
         assert faults(schema, document) == wrong
+
+
+def test_types_that_json_has_not_are_described_by_the_values_that_stand_for_them(tmp_path):
+    plugin = tmp_path / "typed.py"
+    plugin.write_text("""
+import enum
+from pathlib import Path
+import torch
+from dakit import hookimpl
+
+class Pool(enum.Enum):
+    MEAN = "mean"
+    MOST = "max"
+
+class Act(enum.Enum):
+    RELU = torch.nn.ReLU
+
+def typed(
+    size: int, classes: object, *, sizes: tuple[int, int] = (1, 2), pool: Pool = Pool.MOST, file: Path = Path("a/b"),
+    names: frozenset[str] = frozenset({"b", "a"}), act: Act = Act.RELU,
+):
+    "Of many types."
+
+@hookimpl
+def dakit_datasets():
+    return {"typed": typed}
+""")
+    registry = Registry(find_plugins([plugin]))
+    schema = recipe_schema(registry)
+    (component,) = [d for d in schema["$defs"].values() if d.get("description") == "Of many types."]
+    defaults = {name: about.get("default") for name, about in component["properties"].items()}
+    assert defaults == dict.fromkeys(("use", "split")) | {
+        "sizes": [1, 2], "pool": "max", "file": "a/b", "names": ["a", "b"], "act": "RELU", "unlabelled": False
+    }  # fmt: skip
+    document = copy.deepcopy(read_yaml(toy_module.RECIPE, "toy.yaml")[0])
+
+    def faults_of(params):
+        document["data"] = {"size": 4, "source": {"use": "typed", **params}}
+        return [one for one in faults(schema, document) if one.startswith("data.source")]
+
+    good = {"sizes": [3, 4], "pool": "mean", "file": "x", "names": ["c"]}
+    assert faults_of(good) == []
+    registry.spec("dataset", "typed", good)
+    for wrong in ({"sizes": [3]}, {"pool": "most"}, {"file": 3}, {"names": [1]}, {"sizes": [1, 2.5]}):
+        assert faults_of(wrong)
+        with pytest.raises(DakitError):
+            registry.spec("dataset", "typed", wrong)
+    assert faults_of({"sizes": [1.0, 2]}) == []  # a whole number, to JSON Schema as to dakit
+    assert registry.spec("dataset", "typed", {"sizes": [1.0, 2]}).params["sizes"] == (1, 2)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from dakit.data.parts import part_role
 from dakit.data.sets import FileImages
+from dakit.data.splits import Split
 from dakit.errors import DakitError
-from dakit.starter import choose_size, choose_split, guess_roles, look, suggest_groups
+from dakit.starter import choose_size, choose_split, guess_roles, look, suggest_groups, usual_split
 
 
 def named(names: list[str], labels: list[int], groups: list[str] | None = None) -> FileImages:
@@ -45,8 +48,72 @@ def test_the_split_is_as_fine_as_the_groups_allow():
     assert choose_split(named(names, labels, list("aabbccaabbcc"))) == {"folds": 3}
     with pytest.raises(DakitError, match="target: it cannot be divided"):
         choose_split(named(names, labels, ["a"] * 12))
-    published = FileImages([Path(name) for name in names], labels, None, ("a", "b"), ["x", "y"] * 6, size=8)
-    assert choose_split(published) == {"folds": "predefined"}
+
+
+def published(*parts: str) -> FileImages:
+    return FileImages(
+        [Path(f"{i}.png") for i in range(12)], [0, 1] * 6, None, ("a", "b"), list(parts * 12)[:12], size=8
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "split"),
+    [
+        (("train", "test"), {"predefined": True}),
+        (("train", "val", "test"), {"predefined": True}),
+        (("Training", "PublicTest", "PrivateTest"), {"predefined": True}),
+        (("Set 1", "Set 2"), {"folds": "predefined"}),
+        (("fold0", "fold1", "fold2"), {"folds": "predefined"}),
+        (("1", "2", "3"), {"folds": "predefined"}),
+        (("A", "B"), {"folds": "predefined"}),
+        (("train", "validation"), None),
+        (("train", "test", "extra"), None),
+        (("Set 1", "fold 2"), None),
+        (("one", "two"), None),
+        (("train",), None),
+    ],
+)
+def test_published_parts_are_folds_only_where_they_are_called_so(parts, split):
+    images = published(*parts)
+    assert usual_split(images) == split
+    if split:
+        assert choose_split(images) == split
+        trained = {images.parts[i] for i in Split(**split).apply(images, 0, 0)["train"]}
+        assert not {part for part in trained if part_role(part) == "test"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "tested", "split"),
+    [
+        (("train", "validation"), "validation", {"predefined": "validation"}),
+        (("train", "validation"), "each", {"folds": "predefined"}),
+        (("train", "validation"), "none", {"folds": 5}),
+        (("train", "test", "extra"), "extra", {"predefined": "extra"}),
+    ],
+)
+def test_the_part_to_test_on_is_as_it_was_said(parts, tested, split):
+    assert choose_split(published(*parts), tested) == split
+
+
+@pytest.mark.parametrize(
+    ("parts", "tested", "said"),
+    [
+        (
+            ("train", "test", "extra"),
+            "each",
+            "--test each: target: folds: predefined would learn from",
+        ),
+        (("train", "test"), "none", "--test none: target: images published for testing"),
+        (
+            ("train", "dev"),
+            "dav",
+            'dav: there is no such published part, did you mean "dev"',
+        ),
+    ],
+)
+def test_init_never_learns_from_what_is_published_for_testing(parts, tested, said):
+    with pytest.raises(DakitError, match=re.escape(said)):
+        choose_split(published(*parts), tested)
 
 
 def test_look_counts_measures_and_says_what_cannot_be_read(tmp_path, registry):
@@ -74,5 +141,5 @@ def test_a_folder_of_parts_is_not_taken_for_classes(tmp_path, registry):
     for name in ("train", "test"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
-    with pytest.raises(DakitError, match="test and train where class folders are expected"):
+    with pytest.raises(DakitError, match=r"target: .*test and train where class folders are expected"):
         look("target", tmp_path, registry)

@@ -6,6 +6,7 @@ import resource
 import shutil
 import socket
 import subprocess
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from dakit.data.sets import Relabelled, Subset, TensorImages, Unlabelled
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Trained
 from dakit.metrics import Evaluation
+from dakit.plugins import find_plugins
+from dakit.registry import Registry
 from dakit.store import MARKER, Store, damaged, digest
 from dakit.training import save_state, trained
 from dakit.verify import verify
@@ -205,6 +208,48 @@ def test_a_network_comes_back_with_its_weights(store, registry):
     assert {k: v.tolist() for k, v in back.state.items()} == {k: v.tolist() for k, v in given.state.items()}
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(back.build()(x).logits, given.build()(x).logits)
+
+
+def test_a_networks_parameters_come_back_in_the_types_of_its_signature(tmp_path):
+    plugin = tmp_path / "typed.py"
+    plugin.write_text("""
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+import torch
+from dakit import hookimpl
+
+class Pool(enum.Enum):
+    MEAN = "mean"
+    MOST = "max"
+
+@dataclass(frozen=True)
+class Crop:
+    at: tuple[int, int]
+
+class Typed(torch.nn.Module):
+    def __init__(
+        self, classes: int, *, sizes: tuple[int, ...], pools: frozenset[Pool], table: Path, crop: Crop | None = None
+    ) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(sum(sizes), classes)
+
+@hookimpl
+def dakit_classifiers():
+    return {"typed": Typed}
+""")
+    registry = Registry(find_plugins([plugin]))
+    (tmp_path / "store").mkdir()
+    given = {"sizes": [3, 4], "pools": ["max", "mean"], "table": "a/b.csv", "crop": {"at": [1, 2]}}
+    spec = registry.spec("classifier", "typed", given)
+    store = Store(tmp_path / "store", registry)
+    put(store, trained(spec.build(2), spec, ("a", "b")), key="k")
+    back = store.open("stage", "k", {}).output("thing")
+    assert back.spec == spec
+    assert hash(back.spec) == hash(spec)
+    assert back.spec.params["table"] == Path("a/b.csv")
+    assert back.spec.params["crop"].at == (1, 2)
+    assert back.build().head.in_features == 7
 
 
 def test_an_evaluation_and_nothing_come_back(store):

@@ -65,7 +65,9 @@ app.command("recipes")(recipes.recipes)
 
 
 def main() -> None:
-    """Run the command line; a user's mistake ends in one message and exit code 2, a signal in 128 + its number."""
+    """Run the command line; a user's mistake, or a file or disk that cannot be used, ends in one message and exit
+    code 2, a signal in 128 + its number.
+    """
     from dakit import processes
     from dakit.stopping import Stopped, signals
 
@@ -76,6 +78,12 @@ def main() -> None:
             app()
     except DakitError as error:
         typer.echo(f"{who}: {error}", err=True)
+        processes.leave(well=False)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        typer.echo(f"{who}: {error.filename}: cannot be read or written: {error.strerror}", err=True)
         processes.leave(well=False)
         raise SystemExit(2) from None
     except Stopped as stopped:

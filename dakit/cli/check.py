@@ -13,7 +13,7 @@ def check(
     set_: Settings = None,
     plugin: PluginFiles = None,
 ) -> None:
-    """Check a recipe, with all its variants and profiles, and the data where it is there."""
+    """Check a recipe, with all its variants and profiles; where the data is there, that and the networks."""
     from dakit import pipeline
     from dakit.errors import RecipeError
     from dakit.recipe import load_recipe

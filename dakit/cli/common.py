@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe's name.")]
 Profile = Annotated[str | None, typer.Option("--profile", metavar="P", help="A set of overrides, such as demo.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one value.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="[ROW:]KEY=VALUE", help="Set a value; a variant keeps what it names."),
+]
 PluginFiles = Annotated[list[Path] | None, typer.Option("--plugin", metavar="FILE", help="A plugin in a file.")]
 Variants = Annotated[list[str] | None, typer.Option("--variant", metavar="V", help="Only this row; repeatable.")]
 AllVariants = Annotated[bool, typer.Option("--all-variants", help="Every row of the recipe.")]
@@ -61,6 +64,8 @@ def load(
         recipe, profile=profile, overrides=settings or (), observe=observe or (), plugins=plugins or ()
     )
     warn(loaded.registry)
+    for text in loaded.notes:
+        typer.echo(f"dakit: note: {text}", err=True)
     return loaded
 
 

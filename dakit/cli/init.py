@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,13 @@ def init(
         str | None, typer.Option("--auxiliary", metavar="PATH", help="No labels: any folder, CSV file, or none.")
     ] = None,
     target: Annotated[Path | None, typer.Option("--target", metavar="PATH", help=f"Few labels: {_Place}.")] = None,
+    test: Annotated[
+        str | None,
+        typer.Option("--test", metavar="PART", help="Published part of the target to test on, or each, or none."),
+    ] = None,
+    outside: Annotated[
+        bool, typer.Option("--outside", help="A CSV file's paths may be absolute or lead out of its folder.")
+    ] = False,
     groups: Annotated[
         str | None,
         typer.Option("--groups", metavar="REGEX", help="Captures the person in a target file's name; or none."),
@@ -55,7 +63,7 @@ def init(
     """  # fmt: skip
     if not folder.is_dir():
         raise DakitError(f"{folder}: there is no such folder")
-    name = re.sub(r"[^\w-]", "_", folder.resolve().name, flags=re.ASCII)
+    name = re.sub(r"[^\w-]", "_", out.stem if out else folder.resolve().name, flags=re.ASCII)
     name = name if re.match(r"[A-Za-z_]", name) else f"data_{name}"
     out = out or Path(f"{name}.yaml")
     if out.exists() and not overwrite:
@@ -81,11 +89,16 @@ def init(
     chosen = {role: Path(place) for role, place in places.items() if not (role == "auxiliary" and place == "none")}
     if len({path.resolve() for path in chosen.values()}) < len(chosen):
         raise DakitError(f"one place cannot be two domains: {', '.join(f'{r} {p}' for r, p in chosen.items())}")
+    if outside and not any(path.is_file() for path in chosen.values()):
+        raise DakitError("--outside: it is for a CSV file, but no domain is one")
+    more: dict[str, dict[str, Any]] = {
+        role: {"outside": True} if outside and path.is_file() else {} for role, path in chosen.items()
+    }
     found, problems = {}, []
     stated = dict(_range(one, chosen) for one in ranges or ())
     for role, path in chosen.items():
         try:
-            found[role] = look(role, path, registry, stated.get(role))
+            found[role] = look(role, path, registry, more[role] | stated.get(role, {}))
         except DakitError as error:
             problems.append(str(error))
     if problems:
@@ -93,29 +106,42 @@ def init(
     if not as_json:
         _show(found)
 
+    if groups and groups != "none" and found["target"].params["use"] != "image_folder":
+        raise DakitError(f'--groups: the images of {chosen["target"]} are grouped by its column "group"')
     groups = groups or _ask_groups(questions, found["target"])
+    test = test or _ask_test(questions, found["target"])
     names = classes.split(",") if classes else _ask_classes(questions, found["source"], found["target"])
     questions.stop()
     names = [one.strip() for one in names]
+    if len(names) < 2 or len({*names}) < len(names):
+        raise DakitError(f"--classes: expected two or more different names, not {', '.join(names)}")
     for role in ("source", "target"):
         lacking = [one for one in names if one not in found[role].counts]
         if lacking:
             have = ", ".join(found[role].counts)
             raise DakitError(f"--classes: {', '.join(lacking)}: not in the {role}; there are: {have}")
         dropped = sorted(set(found[role].counts) - set(names))
-        more: dict[str, Any] = {"ignore": dropped} if dropped else {}
-        known = stated.get(role, {})
+        changed: dict[str, Any] = {"ignore": dropped} if dropped else {}
+        known = more[role] | stated.get(role, {})
         if role == "target" and groups != "none":
-            more["group_by"] = groups
-        if more:
-            found[role] = look(role, chosen[role], registry, more | known)
+            changed["group_by"] = groups
+        if changed:
+            try:
+                found[role] = look(role, chosen[role], registry, changed | known)
+            except DakitError as error:
+                raise DakitError(f"--groups {groups}: {error}" if "group_by" in changed else str(error)) from error
     memory = _gpu_gigabytes() if device != "cpu" else None
     if device == "gpu" and memory is None:
         memory = 16.0  # of another machine
     side = size or choose_size(found.values(), memory)
     command = shlex.join(["dakit", "init", *sys.argv[2:]])
-    text = write_recipe(name, list(found.values()), names, side, gpu=memory is not None, command=command)
-    write_text(out, text.replace("THIS_FILE", shlex.quote(str(out))))
+    text = write_recipe(
+        name, list(found.values()), names, side, gpu=memory is not None, command=command, tested=test or None
+    )
+    try:
+        write_text(out, text.replace("THIS_FILE", shlex.quote(str(out))))
+    except OSError as error:
+        raise DakitError(f"--out {out}: cannot be written: {error.strerror}") from error
     if as_json:
         typer.echo(json.dumps({"recipe": str(out), "size": side, "classes": names,
                                "found": [one.plain() for one in found.values()]}, indent=1))  # fmt: skip
@@ -186,6 +212,24 @@ def _ask_groups(questions: _Questions, found: Found) -> str:
         'which must not stand on both sides of a split; a regular expression that captures them, or "none"'
     )
     return questions.ask("--groups", question, [pattern, "none"])
+
+
+def _ask_test(questions: _Questions, found: Found) -> str:
+    """The part to test on where the names of the published parts do not say; else ""."""
+    from dakit.data.parts import part_role
+    from dakit.starter import usual_split
+
+    parts = Counter(found.images.parts or ())
+    if len(parts) < 2 or usual_split(found.images):
+        return ""
+    order = ("test", "val", None, "train")
+    guesses = sorted(parts, key=lambda name: (order.index(part_role(name)), name))
+    counts = ", ".join(f"{name} ({count} images)" for name, count in sorted(parts.items()))
+    question = (
+        f"the target's published parts are {counts}, and their names do not say what to test on: the name of one, each "
+        "(one after the other) or none (deal the images anew)?"
+    )
+    return questions.ask("--test", question, guesses)
 
 
 def _ask_classes(questions: _Questions, source: Found, target: Found) -> list[str]:

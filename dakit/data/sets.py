@@ -21,6 +21,7 @@ from PIL import __version__ as PILLOW
 from torch import Tensor
 
 from dakit.data.deep import RangeUnknown, eight_bits
+from dakit.data.parts import part_role
 from dakit.data.sequences import Lean, integers, lean_paths, numbered, taken
 from dakit.errors import DakitError
 from dakit.interfaces import ImageSet, Sample
@@ -513,12 +514,20 @@ def fingerprint(images: ImageSet | Sealed) -> str:
     """A hash of a set's content: its own ``fingerprint()`` where it has one, else of every decoded image."""
     own = getattr(images, "fingerprint", None)
     if own is not None:
-        return str(own())
+        kept = published_validation(images)  # of which `choose: validation` makes use
+        return _combine("validation", str(own()), repr(kept)) if kept else str(own())
     assert not isinstance(images, Sealed)
     digest = hashlib.sha256(repr((images.classes, list(images.labels), list(images.groups))).encode())
     for index in range(len(images)):
         digest.update(images[index].image.contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def published_validation(images: ImageSet | Sealed) -> list[int]:
+    """Which images are of a published part for validation, such as "val"."""
+    parts: Sequence[str] = getattr(images, "parts", None) or ()
+    names = {name for name in set(parts) if part_role(name) == "val"}
+    return [i for i, part in enumerate(parts) if part in names] if names else []
 
 
 def unlabelled_among(images: ImageSet) -> str:

@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 import annotated_types
 import numpy as np
 
+from dakit.data.parts import part_role
 from dakit.data.sequences import integers
-from dakit.errors import DakitError
+from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Fraction, ImageSet, Positive
 
 
@@ -24,13 +25,16 @@ class Split:
     and every class in the same proportion as far as the groups allow. Which group goes where depends on the
     groups' names, sizes and classes and on the seed, not on the order of the files. (An image whose group is
     "" is its own group, and has only its position for a name.) Published parts are taken as they are; one
-    group may stand in two of them.
+    group may stand in two of them. What a part is for is told by its name, see :func:`~dakit.data.parts.part_role`;
+    nothing learns from a part for testing.
 
     Args:
         holdout: this fraction of every class is for testing, in (0, 1).
         folds: k >= 2, every group is tested in one of k folds; or "predefined", fold i tests on the i-th
-            published part, sorted by name, and trains on all others.
-        predefined: the published parts "train" and "test".
+            published part, sorted by name, and trains on all others; not of parts for training and for testing.
+        predefined: true: test on the published part "test" and train on "train" and "val", however spelt
+            (Train, dev, test_set); ``choose: validation`` then looks at "val". Or the name of the part to test
+            on, where that is another; it trains on all others but those for testing.
         per_class: of the training images keep so many of each class, drawn with the seed; the others are
             not used. Of the same draw, the images of a smaller number are among those of a larger one.
         repeats: draw all of this so many times; fold n is fold n mod k of repeat n // k. With 5 folds and 3
@@ -50,13 +54,13 @@ class Split:
 
     holdout: Fraction | None = None
     folds: Annotated[int, annotated_types.Ge(2)] | Literal["predefined"] | None = None
-    predefined: bool = False
+    predefined: bool | str = False
     per_class: Positive | None = None
     repeats: Positive = 1
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        given = (self.holdout is not None) + (self.folds is not None) + self.predefined
+        given = (self.holdout is not None) + (self.folds is not None) + bool(self.predefined)
         if given != 1:
             raise DakitError(
                 "a split needs exactly one of holdout: FRACTION, folds: NUMBER, folds: predefined and "
@@ -96,15 +100,39 @@ class Split:
             return self.folds
         if self.holdout is not None:
             return 1
-        parts = sorted(set(_parts(images)))
-        if self.predefined and parts != ["test", "train"]:
-            raise DakitError(f"predefined: true needs the parts train and test; here are {', '.join(parts)}")
-        if len(parts) < 2:
-            raise DakitError(f"folds: predefined needs at least two parts; here is {', '.join(parts)}")
-        return 1 if self.predefined else len(parts)
+        return len(self._published(sorted(set(_parts(images)))))
+
+    def _published(self, names: Sequence[str]) -> list[dict[str, str]]:
+        """For each fold the side of every published part: "train", "test", or "" for neither."""
+        roles = {name: part_role(name) for name in names}
+        here = ", ".join(names)
+        if isinstance(self.predefined, str):
+            if self.predefined not in roles:
+                near = did_you_mean(self.predefined, names)
+                raise DakitError(f"predefined: {self.predefined}: there is no such published part{near}")
+            if all(name == self.predefined or role == "test" for name, role in roles.items()):
+                raise DakitError(f"predefined: {self.predefined} leaves no part to learn from; here are {here}")
+            others = {name: "" if role == "test" else "train" for name, role in roles.items()}
+            return [{**others, self.predefined: "test"}]
+        if self.predefined:
+            if "test" not in roles.values() or {*roles.values()} == {"test"} or None in roles.values():
+                raise DakitError(
+                    f"predefined: true needs the parts train and test, by name; here are {here}; "
+                    "predefined: NAME tests on the part of that name"
+                )
+            return [{name: "test" if role == "test" else "train" for name, role in roles.items()}]
+        if len(names) < 2:
+            raise DakitError(f"folds: predefined needs at least two parts; here is {here}")
+        if {"train", "test"} <= {*roles.values()}:
+            raise DakitError(
+                f"folds: predefined would learn from what is published for testing; here are the parts {here}; "
+                "predefined: true tests on it"
+            )
+        return [{name: "test" if name == tested else "train" for name in names} for tested in names]
 
     def apply(self, images: ImageSet, fold: int, seed: int) -> dict[str, list[int]]:
-        """The indices of "train" and of "test", in rising order; together all images but for ``per_class``.
+        """The indices of "train" and of "test", in rising order; together all images but for ``per_class`` and parts
+        for testing that are not tested on.
 
         Args:
             images: what is divided.
@@ -128,9 +156,10 @@ class Split:
         elif isinstance(self.folds, int):
             side, test = _deal(images, [1 / self.folds] * self.folds, chance, f"folds: {self.folds}"), fold
         else:
-            side = _parts(images)
-            test = "test" if self.predefined else sorted(set(side))[fold]
-        train = [i for i, its in enumerate(side) if its != test]
+            parts = _parts(images)
+            sides = self._published(sorted(set(parts)))[fold]
+            side, test = [sides[part] for part in parts], "test"
+        train = [i for i, its in enumerate(side) if its not in (test, "")]
         if self.per_class is not None:
             train = _draw_per_class(images, train, self.per_class, chance)
         return {"train": train, "test": [i for i, its in enumerate(side) if its == test]}

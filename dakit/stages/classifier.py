@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dakit.data.augment import Augment, Augmentation
 from dakit.data.batches import Batch, Batches, in_order, too_few
-from dakit.data.sets import Joined, Subset, unlabelled_among
+from dakit.data.sets import Joined, Subset, published_validation, unlabelled_among
 from dakit.data.splits import Split
 from dakit.errors import DakitError
 from dakit.identity import identified
@@ -75,8 +75,9 @@ class TrainClassifier:
             normalisation layers, stay as they are).
         choose: which weights are taken: the "last", or the best of about eleven, from the first to the last, on a
             part of ``train`` that is kept for "validation" and not learned from: those with the highest macro
-            accuracy and, among these, the lowest cross-entropy.
-        validation: this fraction of ``train`` is that part: whole groups, every class alike, drawn with the seed.
+            accuracy and, among these, the lowest cross-entropy. Where ``train`` holds a published part for validation
+            (val, valid, dev, ...), with all classes, it is that.
+        validation: else this fraction of ``train`` is that part: whole groups, every class alike, drawn with the seed.
     """
 
     version: ClassVar[int] = 3
@@ -167,11 +168,7 @@ class TrainClassifier:
             raise DakitError(f"extra has the classes {extra.classes}, but train has {train.classes}")
         kept = None
         if self.choose == "validation":
-            try:
-                sides = Split(holdout=self.validation).apply(train, 0, derive_seed(ctx.seed, "validation"))
-            except DakitError as error:
-                raise DakitError(f"choose: validation: {error}; choose: last needs no images of its own") from error
-            train, kept = Subset(train, sides["train"]), Subset(train, sides["test"])
+            train, kept = self._keep(ctx, train)
         sizes = {"train": len(train)} | ({} if extra is None else {"extra": len(extra)})
         for text in self._too_few(sizes):
             raise DakitError(text)
@@ -243,6 +240,25 @@ class TrainClassifier:
             "last_accuracy": history["accuracy"][-1],
         }
         return TrainedClassifier(trained(network, self.classifier, train.classes))
+
+    def _keep(self, ctx: Context, train: ImageSet) -> tuple[Subset, Subset]:
+        """What is learned from, and what is kept to choose on."""
+        published = published_validation(train)
+        if published:
+            learned = sorted({*range(len(train))} - {*published})
+            found = [{train.labels[i] for i in side} for side in (learned, published)]
+            absent = [name for label, name in enumerate(train.classes) if not all(label in side for side in found)]
+            if not absent:
+                ctx.facts["chosen_on"] = "the published part for validation"
+                ctx.note(f"the weights are chosen on {ctx.facts['chosen_on']}, {len(published)} images")
+                return Subset(train, learned), Subset(train, published)
+            why = f"it, or the rest, has no image of {', '.join(absent)}"
+            ctx.note(f"the published part for validation is not used to choose the weights: {why}")
+        try:
+            sides = Split(holdout=self.validation).apply(train, 0, derive_seed(ctx.seed, "validation"))
+        except DakitError as error:
+            raise DakitError(f"choose: validation: {error}; choose: last needs no images of its own") from error
+        return Subset(train, sides["train"]), Subset(train, sides["test"])
 
     def _keep_attention(self, trainer: Trainer, train: ImageSet, teacher: nn.Module, student: nn.Module) -> None:
         """Write ``attention.npz``: a few images, where the teacher looks on them, and where the student does."""

@@ -9,6 +9,7 @@ from typing import Literal
 
 from dakit.data.deep import Range
 from dakit.data.files import IMAGE_SUFFIXES, captured_groups, existing_folder, list_images, number_labels, told_of
+from dakit.data.parts import refuse_parts
 from dakit.data.sequences import lean_paths, taken
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
@@ -52,12 +53,13 @@ def image_folder(
             :func:`dakit.data.deep.eight_bits`; None = such files must say it themselves.
 
     Raises:
-        DakitError: the folder is missing or holds no images, a folder is not among the classes, or
-            ``group_by`` is no such expression or does not fit a file name.
+        DakitError: the folder is missing or holds no images, its folders are parts such as train and test, a folder
+            is not among the classes, or ``group_by`` is no such expression or does not fit a file name.
     """
     folder = existing_folder(root, "one folder per class, <root>/<class>/*.jpg")
     found: list[str] = []
     names: list[str] = []
+    nested: set[str] = set()
     others: Counter[str] = Counter()
     for place in sorted(folder.iterdir()):
         if place.name.startswith("."):
@@ -68,10 +70,13 @@ def image_folder(
         paths, more = list_images(place)
         if place.name not in ignore:
             others += more
+        if paths and not any(path.parent == place for path in paths):
+            nested.add(place.name)
         found += map(str, paths)
         names += [place.name] * len(paths)
     if not found and +others:
         raise DakitError(f"{root}: holds no images in class folders, but {told_of(others)}")
+    refuse_parts(set(names) - {*ignore}, str(folder), nested)
     kept, labels, order = number_labels(names, classes, ignore, root)
     files = taken(lean_paths(found), array("q", kept))
     groups = None

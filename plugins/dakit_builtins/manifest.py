@@ -12,6 +12,7 @@ from typing import Literal
 
 from dakit.data.deep import Range
 from dakit.data.files import captured_groups, existing_folder, number_labels
+from dakit.data.parts import refuse_parts
 from dakit.data.sets import FileImages
 from dakit.errors import DakitError
 from dakit.interfaces import File, Folder
@@ -62,8 +63,8 @@ def manifest(
 
     Raises:
         DakitError: the CSV file, the folder, a column or an image is missing, a row is malformed, a path
-            leads out of ``root``, a label is not among the classes, one image has two labels or parts, or groups
-            are given twice. Rows are named by their line.
+            leads out of ``root``, labels are parts such as train and test, or are not among the classes, one image
+            has two labels or parts, or groups are given twice. Rows are named by their line.
     """
     source = File(file).path
     if not source.is_file():
@@ -72,6 +73,7 @@ def manifest(
         raise DakitError(f"{source}: {why}; expected a CSV file with the columns {', '.join(_COLUMNS)}")
     folder = source.parent if root is None else existing_folder(root, f"the images that {source} lists")
     rows = _read(source)
+    refuse_parts({label for _, row in rows if (label := row.get("label"))} - {*ignore}, str(source))
     kept, labels, found = number_labels([row.get("label", "") for _, row in rows], classes, ignore, file)
     rows = [rows[i] for i in kept]
     paths = [_path(source, line, row["path"], folder, outside) for line, row in rows]
@@ -143,5 +145,8 @@ def _path(source: Path, line: int, given: str, folder: Path, outside: bool) -> P
     path = folder / given
     inside = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
     if not outside and (os.path.isabs(given) or not inside):
-        raise DakitError(f"{source}:{line}: {given} is absolute or leads out of {folder}; `outside: true` allows that")
+        raise DakitError(
+            f"{source}:{line}: {given} is absolute or leads out of {folder}; `outside: true` allows that "
+            "(of `dakit init`: --outside)"
+        )
     return path

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import shutil
 import sys
 
@@ -153,9 +155,111 @@ def test_a_manifest_with_published_parts(pictures, dakit, tmp_path):
     assert dakit("check", "r.yaml")[0] == 0
 
 
+@pytest.fixture
+def listed(pictures, tmp_path):
+    """Write a CSV file of the target images in parts, with absolute paths."""
+
+    def write(*parts, column="split"):
+        lines = [f"path,label,{column}"]
+        for name in CLASSES:
+            places = [f"{pictures}/real-life/{name}/p{i // 2}_{i}.png" for i in range(4)]
+            lines += [f"{place},{name},{parts[i * len(parts) // 4]}" for i, place in enumerate(places)]
+        (tmp_path / "target.csv").write_text("\n".join(lines))
+        return ("init", pictures, "--target", "target.csv", "--device", "cpu", "--out", "r.yaml")
+
+    return write
+
+
+def test_paths_outside_the_folder_have_the_flag_that_the_message_names(listed, dakit):
+    arguments = listed("train", "val", "test", "test")
+    code, _, err = dakit(*arguments)
+    assert code == 2
+    assert "`outside: true` allows that (of `dakit init`: --outside)" in err
+    code, _, err = dakit(*arguments, "--outside")
+    assert code == 0, err
+    target = load_recipe("r.yaml").document["data"]["target"]
+    assert (target["outside"], target["split"]) == (True, {"predefined": True})
+    assert dakit("check", "r.yaml")[0] == 0
+    _, _, err = dakit(*arguments, "--overwrite", "--outside", "--target", arguments[1] / "real-life")
+    assert "--outside: it is for a CSV file" in err
+
+
+def test_parts_whose_names_do_not_say_what_to_test_on_must_be_decided(listed, dakit, tmp_path):
+    arguments = (*listed("train", "train", "train", "validation"), "--outside")
+    code, _, err = dakit(*arguments)
+    assert code == 2
+    assert "--test: the target's published parts are train (9 images), validation (3 images)" in err
+    assert "(perhaps validation or train)" in err
+    assert not (tmp_path / "r.yaml").exists()
+    code, _, err = dakit(*arguments, "--test", "validation")
+    assert code == 0, err
+    assert load_recipe("r.yaml").document["data"]["target"]["split"] == {"predefined": "validation"}
+    assert dakit("check", "r.yaml")[0] == 0
+
+
+def test_groups_of_a_csv_file_are_its_column(listed, dakit):
+    code, _, err = dakit(*listed("a", "b", column="group"), "--outside", "--groups", "(.*)")
+    assert code == 2
+    assert 'target.csv are grouped by its column "group"' in err
+    assert dakit(*listed("a", "b", column="group"), "--outside")[0] == 0
+
+
+def test_the_recipe_is_called_as_its_file(pictures, dakit):
+    assert dakit("init", pictures, "--groups", "none", "--out", "other one.yaml")[0] == 0
+    assert load_recipe("other one.yaml").name == "other_one"
+    assert dakit("init", pictures, "--groups", "none")[0] == 0
+    assert load_recipe("my_pictures.yaml").name == "my_pictures"
+
+
+@pytest.mark.parametrize(("size", "near"), [(70, "68 or 72"), (51, "50 or 52"), (63, "62 or 64")])
+def test_a_size_that_the_networks_do_not_take_is_refused_with_those_that_they_do(pictures, dakit, tmp_path, size, near):
+    code, _, err = dakit("init", pictures, "--groups", "none", "--size", size)
+    assert code == 2
+    assert f"--size {size}: expected a multiple of {4 if size > 64 else 2}" in err
+    assert near in err
+    assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_check_refuses_a_size_that_run_would_refuse(pictures, dakit, tmp_path):
+    assert dakit("init", pictures, "--groups", "none", "--device", "cpu")[0] == 0
+    recipe = tmp_path / "my_pictures.yaml"
+    recipe.write_text(recipe.read_text().replace("  size: 32 ", "  size: 31 "))
+    said = {}
+    for command in (("check",), ("run", "--variant", "cycleat", "--fold", "0")):
+        code, _, err = dakit(command[0], "my_pictures.yaml", *command[1:])
+        assert code == 2
+        said[command[0]] = [
+            line.partition("stages.")[2] for line in err.splitlines() if "resnet_generator needs" in line
+        ]
+    assert said["check"] == said["run"] != []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_told(pictures, dakit, tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    code, _, err = dakit("init", pictures, "--groups", "none", "--out", "closed/r.yaml")
+    assert code == 2
+    assert "--out closed/r.yaml: cannot be written: Permission denied" in err
+
+
+def test_a_full_disk_is_told_in_one_line_by_the_name_that_people_know(pictures, dakit, tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = dakit("init", pictures, "--groups", "none")
+    assert (code, err) == (2, "dakit: --out my_pictures.yaml: cannot be written: No space left on device\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (["--groups", "("], "--groups (: target: group_by: '(' is not a regular expression"),
+        (["--groups", "(x)"], "--groups (x): target: group_by: '(x)' finds nothing in 12 names"),
+        (["--classes", "HA"], "--classes: expected two or more different names, not HA"),
+        (["--classes", "HA,HA"], "--classes: expected two or more different names, not HA, HA"),
+        (["--test", "val"], "--test val: target: the data has no published parts"),
         (["--source", "nowhere"], "source: "),
         (["--device", "tpu"], "expected one of auto, cpu, gpu"),
         (["--out", "no/where.yaml"], "there is no folder"),

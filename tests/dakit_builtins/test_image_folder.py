@@ -36,6 +36,23 @@ def test_labels_are_the_folders_sorted(root: Path) -> None:
     assert images[0].image[:, 0, 0].tolist() == [200, 10, 30]
 
 
+@pytest.mark.parametrize("names", [("train", "test"), ("Train", "Test"), ("training_set", "test_set"), ("train",)])
+@pytest.mark.parametrize("classes", [None, "all"])
+def test_parts_that_hold_class_folders_are_not_classes(
+    tmp_path: Path, names: tuple[str, ...], classes: str | None
+) -> None:
+    write(*(tmp_path / part / name / "0.png" for part in names for name in ("cat", "dog")))
+    with pytest.raises(DakitError, match=rf"{' and '.join(sorted(names))} where class folders are expected"):
+        image_folder(2, classes and sorted(names), root=Folder(tmp_path))
+    inside = image_folder(2, None, root=Folder(tmp_path / names[0]))
+    assert inside.classes == ("cat", "dog")
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    write(tmp_path / "train" / "0.png", tmp_path / "tram" / "0.png")
+    assert image_folder(2, None, root=Folder(tmp_path)).classes == ("train", "tram")
+
+
 def test_labels_follow_the_recipes_classes(root: Path) -> None:
     images = image_folder(2, ["dog", "emu", "cat"], root=Folder(root))
     assert images.classes == ("dog", "emu", "cat")

@@ -138,3 +138,8 @@ def test_root_may_be_elsewhere(folder: Path, tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv("HERE")
     with pytest.raises(DakitError, match="the environment variable HERE is not set"):
         manifest(2, None, file=File("$HERE/list.csv"))
+
+
+def test_parts_in_the_column_of_labels_are_refused(folder: Path) -> None:
+    with pytest.raises(DakitError, match=r"list.csv: holds test and train where class folders are expected"):
+        read(folder, "path,label\na.png,train\nb.png,test\n")

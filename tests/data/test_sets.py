@@ -602,3 +602,18 @@ def test_images_without_a_label_are_named_through_every_view(tree: list[Path]) -
     assert unlabelled_among(view) == f"2 of 3 images have no label: {tree[1]}, {tree[2]}"
     assert unlabelled_among(Subset(files, [0])) == ""
     assert unlabelled_among(Unlabelled(numbered(9))) == "9 of 9 images have no label: image 0, image 1, image 2, ..."
+
+
+def test_a_published_part_for_validation_has_a_part_in_the_key():
+    """``choose: validation`` makes use of it; other parts matter only through what a split chooses."""
+    pixels = torch.zeros(3, 3, 1, 1, dtype=torch.uint8)
+
+    def key(*parts):
+        images = TensorImages(pixels, [0, 1, 0], classes=("a", "b"), parts=parts or None)
+        return fingerprint(images), fingerprint(Subset(images, [0, 1]))
+
+    assert key("train", "test", "train") == key("Set 1", "Set 2", "Set 1") == key()
+    assert key("train", "val", "train") == key("train", "dev", "test")
+    different = [key(), key("train", "val", "train"), key("val", "train", "train"), key("train", "val", "val")]
+    for n in range(2):
+        assert len({one[n] for one in different}) == len(different)

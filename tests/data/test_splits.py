@@ -136,11 +136,53 @@ def test_published_train_and_test():
 
 
 @pytest.mark.parametrize(
+    ("names", "train", "test"),
+    [
+        (["train", "val", "test"], [0, 1, 3], [2]),
+        (["Train", "Validation", "Test"], [0, 1, 3], [2]),
+        (["training_set", "dev", "PublicTest"], [0, 1, 3], [2]),
+        (["test", "val", "test"], [1], [0, 2, 3]),
+        (["train", "test", "testing"], [0, 3], [1, 2]),  # both are for testing
+    ],
+)
+def test_what_is_published_for_testing_is_tested_alone_whatever_its_spelling(names, train, test):
+    images = dataset([0, 1, 2, 0], None, [*names, names[0]])
+    split = Split(predefined=True)
+    assert split.rounds(images) == 1
+    assert split.apply(images, 0, 0) == {"train": train, "test": test}
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "train", "test"),
+    [
+        ("validation", ["train", "validation", "train"], [0, 2], [1]),
+        ("Set 2", ["Set 1", "Set 2", "Set 3"], [0, 2], [1]),
+        ("val", ["train", "val", "test"], [0], [1]),  # nothing learns from the part for testing
+        ("true", ["true", "false", "false"], [1, 2], [0]),
+    ],
+)
+def test_the_part_to_test_on_may_be_named(name, parts, train, test):
+    images = dataset([0, 1, 2], None, parts)
+    assert Split(predefined=name).rounds(images) == 1
+    assert Split(predefined=name).apply(images, 0, 0) == {"train": train, "test": test}
+
+
+@pytest.mark.parametrize(
     ("split", "parts", "message"),
     [
         (Split(predefined=True), None, "no published parts"),
+        (Split(predefined=True), ["train", "test", "extra"], "here are extra, test, train; predefined: NAME tests"),
+        (
+            Split(predefined=True),
+            ["train", "val", "val"],
+            "needs the parts train and test, by name; here are train, val",
+        ),
+        (Split(predefined=True), ["test", "Test", "test"], "here are Test, test"),
+        (Split(predefined="Set 4"), ["Set 1", "Set 2", "Set 3"], 'no such published part, did you mean "Set'),
+        (Split(predefined="val"), ["val", "val", "test"], "predefined: val leaves no part to learn from; here are"),
+        (Split(folds="predefined"), ["train", "val", "test"], "would learn from what is published for testing"),
+        (Split(folds="predefined"), ["Train", "Test", "Test"], "here are the parts Test, Train; predefined: true"),
         (Split(folds="predefined"), None, "no published parts"),
-        (Split(predefined=True), ["train", "test", "valid"], "here are test, train, valid"),
         (Split(predefined=True), ["train"] * 3, "here are train"),
         (Split(folds="predefined"), ["Set 1"] * 3, "at least two parts; here is Set 1"),
     ],
@@ -204,8 +246,8 @@ def test_an_empty_side_is_refused_at_once(given_):
         ({"holdout": 1.5}, "holdout"),
         ({"folds": 1}, "folds"),
         ({"folds": "predefind"}, "folds"),
-        ({"folds": 2.0}, "folds"),
-        ({"predefined": "yes"}, "predefined"),
+        ({"folds": 2.5}, "folds"),
+        ({"predefined": 1}, "predefined"),
         ({"folds": 2, "per_class": 0}, "per_class"),
         ({"folds": 2, "by": "group"}, "by"),
     ],

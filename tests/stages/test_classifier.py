@@ -430,6 +430,33 @@ def test_validation_images_are_not_learned_from_and_are_whole_groups(
     assert set(chain(*batches)) == {*range(24), *range(100, 109)} - set(kept.indices)
 
 
+def test_a_published_part_for_validation_is_what_is_chosen_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Looks(monkeypatch)
+    labels = [0, 1, 2] * 8
+    parts = ["Valid" if i % 24 >= 18 else "train" for i in range(24)]
+    people = TensorImages(numbered(labels, 0).images, labels, None, tiny.CLASSES, parts)
+    batches = seen(tmp_path, **{**CHOOSE, "train": people, "steps": 27})
+    assert list(looks.images.indices) == list(range(18, 24))
+    assert set(chain(*batches)) == set(range(18))
+
+
+def test_a_published_part_for_validation_without_a_class_is_passed_over_and_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Looks(monkeypatch)
+    labels = [0, 1, 2] * 8
+    people = TensorImages(numbered(labels, 0).images, labels, None, tiny.CLASSES, ["val"] * 2 + ["train"] * 22)
+    ctx = tiny.context(tmp_path)
+    settings = {name: value for name, value in CHOOSE.items() if name not in ("train", "init")}
+    TrainClassifier(classifier=F, batch_size=4, **settings).run(ctx, train=people)
+    assert len(looks.images) == 6  # a quarter
+    assert ctx.notes == [
+        f"the published part for validation is not used to choose the weights: it, or the rest, has no image of "
+        f"{tiny.CLASSES[2]}"
+    ]
+    assert "chosen_on" not in ctx.facts
+
+
 def test_the_head_alone_can_be_chosen_by_validation(tmp_path: Path) -> None:
     start = tiny.fresh(tiny.spec(tiny.Classifier, norm=True), 5, tiny.CLASSES)
     settings = {**CHOOSE, "classifier": start.spec, "init": start, "update": "head"}
