@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from dakit.data.sets import FileImages
-from dakit.data.splits import Split
+from dakit.data.splits import Split, own_groups
 from dakit.errors import DakitError
 from dakit.interfaces import File, Folder
 from dakit.registry import Registry
@@ -61,8 +61,8 @@ class Found:
     @property
     def groups(self) -> int:
         """How many groups of more than one image there are, and 0 where every image is its own."""
-        sizes = Counter(self.images.groups)
-        return len(sizes) if len(sizes) < len(self.images) else 0
+        names = set(own_groups(self.images.groups, range(len(self.images))))
+        return len(names) if len(names) < len(self.images) else 0
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -135,6 +135,19 @@ class Split:
         return {"train": train, "test": [i for i, its in enumerate(side) if its == test]}
 
 
+def own_groups(groups: Iterable[str], indices: Iterable[int]) -> list[str]:
+    """A name for every image's group: an image whose group is "" is its own, and named by its position.
+
+    Args:
+        groups: one per image.
+        indices: the images' positions in their whole set.
+
+    >>> own_groups(["ann", "", "ann", ""], range(4))
+    ['ann', '#1', 'ann', '#3']
+    """
+    return [str(group) or f"#{index}" for group, index in zip(groups, indices, strict=True)]
+
+
 def _deal(images: ImageSet, shares: Sequence[float], chance: int | str, split: str) -> list[int]:
     """The side of every image: side s gets the fraction ``shares[s]`` of each class, in whole groups.
 
@@ -199,7 +212,7 @@ def _labels(images: ImageSet) -> list[int]:
 
 
 def _groups(images: ImageSet) -> list[str]:
-    return [group or f"#{i}" for i, group in enumerate(images.groups)]
+    return own_groups(images.groups, range(len(images.groups)))
 
 
 def _parts(images: ImageSet) -> list[str]:
