@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
@@ -226,8 +227,9 @@ def main() -> None:
     given = parser.parse_args()
     jobs = [(one, max(1, TABLES[one.images] // (10 if given.quick else 1))) for one in settings()]
     with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as pool:
-        made = [cell for found in pool.map(_cells, jobs) for cell in found]
-    print(markdown(made))  # noqa: T201
+        longest_first = list(pool.map(_cells, reversed(jobs)))
+    made = [cell for found in reversed(longest_first) for cell in found]
+    sys.stdout.write(markdown(made) + "\n")
     if given.save is not None:
         write_json(given.save, [cell._asdict() | {"setting": cell.setting._asdict()} for cell in made])
 

@@ -217,14 +217,14 @@ class Estimate(NamedTuple):
         images: variance of its error by test images, as far as all units share it.
         freedom: degrees of freedom of ``images``.
         units: variance of its error by what differs from unit to unit; 0 with one.
-        count: U.
+        number: U.
     """
 
     value: float
     images: float
     freedom: float
     units: float
-    count: int
+    number: int
 
     def test(self, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
         """Half the width of the mean's interval, and the two-sided p-value of the mean being 0.
@@ -234,8 +234,8 @@ class Estimate(NamedTuple):
         """
         rng = np.random.default_rng(seed)
         errors = np.sqrt(self.images) * rng.standard_t(self.freedom, resamples)
-        if self.count > 1:
-            errors += np.sqrt(self.units) * rng.standard_t(self.count - 1, resamples)
+        if self.number > 1:
+            errors += np.sqrt(self.units) * rng.standard_t(self.number - 1, resamples)
         errors = np.abs(errors)
         p_value = float((errors >= abs(self.value)).sum() + 1) / (resamples + 1)
         return float(np.quantile(errors, confidence)), p_value
@@ -286,7 +286,7 @@ class Estimate(NamedTuple):
             images=float(shared + more.sum()),
             freedom=float(parts.sum() ** 2 / (parts**2 / np.maximum(size - 1, 1)).sum()),
             units=float(max(values.var(ddof=1), own - shared) / count) if count > 1 else 0.0,
-            count=count,
+            number=count,
         )
 
 

@@ -266,8 +266,8 @@ def test_with_several_seeds_a_seed_counts_with_all_its_repeats():
     # Repeats differ as much as they can and seeds not at all.
     rounds = [Round(s, r, right([9 * r, 9 * r], [9, 9]), r) for s in range(2) for r in range(2)]
     several, alone = Tally.of(rounds).estimate(), Tally.of(rounds[:2]).estimate()
-    assert (several.value, several.units, several.count) == (0.5, 0, 2)
-    assert (alone.value, alone.units, alone.count) == (0.5, 0.5 / 2, 2)
+    assert (several.value, several.units, several.number) == (0.5, 0, 2)
+    assert (alone.value, alone.units, alone.number) == (0.5, 0.5 / 2, 2)
     assert summarise(rounds[:2]).resampled.endswith(f"repeats of the split; {ONE_SEED}")
 
 
