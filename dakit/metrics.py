@@ -318,7 +318,8 @@ class Tally(NamedTuple):
         runs = tuple(sorted({(one.seed, one.repeat) for one in rounds}))
         truth = np.concatenate([one.evaluation.labels for one in rounds])
         said = np.concatenate([one.evaluation.predictions for one in rounds])
-        images, row = np.unique(np.concatenate([one.evaluation.indices for one in rounds]), return_inverse=True)
+        indices = np.concatenate([one.evaluation.indices for one in rounds])
+        images, first, row = np.unique(indices, return_index=True, return_inverse=True)
         column = np.repeat(
             [runs.index((one.seed, one.repeat)) for one in rounds], [len(one.evaluation.labels) for one in rounds]
         )
@@ -327,10 +328,9 @@ class Tally(NamedTuple):
         if (labels[row] != truth).any():
             raise DakitError("the evaluations are of different data: an image has two labels")
         groups = np.arange(len(images))
-        if all(one.evaluation.groups is not None for one in rounds):
-            named = [own_groups(e.groups, e.indices) for one in rounds if (e := one.evaluation).groups is not None]
-            _, group = np.unique(np.concatenate(named), return_inverse=True)
-            groups[row] = group
+        named = [one.evaluation.groups for one in rounds if one.evaluation.groups is not None]
+        if len(named) == len(rounds):
+            _, groups = np.unique(own_groups(np.concatenate(named)[first].tolist(), images), return_inverse=True)
         right, tested = np.zeros((2, len(images), len(runs)))
         np.add.at(tested, (row, column), 1)
         np.add.at(right, (row, column), said == truth)

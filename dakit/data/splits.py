@@ -135,8 +135,10 @@ class Split:
         return {"train": train, "test": [i for i, its in enumerate(side) if its == test]}
 
 
-def own_groups(groups: Iterable[str], indices: Iterable[int]) -> list[str]:
+def own_groups(groups: Sequence[str], indices: Iterable[int]) -> list[str]:
     """A name for every image's group: an image whose group is "" is its own, and named by its position.
+
+    Where a group of the set's has that name, there is one "#" more.
 
     Args:
         groups: one per image.
@@ -145,7 +147,14 @@ def own_groups(groups: Iterable[str], indices: Iterable[int]) -> list[str]:
     >>> own_groups(["ann", "", "ann", ""], range(4))
     ['ann', '#1', 'ann', '#3']
     """
-    return [str(group) or f"#{index}" for group, index in zip(groups, indices, strict=True)]
+    taken = set(groups)
+    names = []
+    for group, index in zip(groups, indices, strict=True):
+        name = str(group) or f"#{index}"
+        while not group and name in taken:
+            name = f"#{name}"
+        names.append(name)
+    return names
 
 
 def _deal(images: ImageSet, shares: Sequence[float], chance: int | str, split: str) -> list[int]:
