@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
@@ -190,25 +190,43 @@ def _cells(job: tuple[Setting, int]) -> list[Cell]:
 
 
 def markdown(made: Sequence[Cell]) -> str:
-    """Two tables in percent: how often chance wins, the worst of the ways; and what can be seen."""
-    groups: dict[tuple[int, float, float], dict[int, list[Cell]]] = {}
+    """Four tables in percent, a line for each test set and luck, a column for each number of seeds."""
+    found: dict[tuple[int, float, float], dict[int, list[Cell]]] = {}
     for cell in made:
         about = (cell.setting.images, cell.setting.accuracy, cell.luck)
-        groups.setdefault(about, {}).setdefault(cell.seeds, []).append(cell)
-    head = ["images", "accuracy", "luck", "seeds", "false verdicts", "any in ten rows", "rows held", "differences held"]
-    lines = [_line(head), _line(["---:"] * len(head))]
+        found.setdefault(about, {}).setdefault(cell.seeds, []).append(cell)
     several = [seeds for seeds in SEEDS if seeds > 2]
-    power = [_line([*head[:3], *(f"{seeds} seeds" for seeds in several)]), _line(["---:"] * (3 + len(several)))]
-    for (images, accuracy, luck), by_seeds in groups.items():
-        about = [f"{images:,}", f"{100 * accuracy:.0f}", f"{100 * luck:g}"]
-        for seeds, of in by_seeds.items():
-            wrong = [max(cell.false for cell in of), max(cell.any_false for cell in of)]
-            held = [min(cell.row for cell in of), min(cell.difference for cell in of)]
-            told = [f"({100 * rate:.1f})" if seeds == 1 else f"{100 * rate:.1f}" for rate in wrong]
-            lines.append(_line([*about, str(seeds), *told, *(f"{100 * rate:.1f}" for rate in held)]))
-        pairs = [cell.seen for seeds in several for cell in by_seeds[seeds] if cell.seen is not None]
-        power.append(_line([*about, *(f"{100 * alone:.1f} ({_points(ten)})" for alone, ten in pairs)]))
-    return "\n".join([*lines, "", *power])
+
+    def lines(title: str, columns: Sequence[int], told: Callable[[list[Cell]], str]) -> list[str]:
+        head = ["images", "accuracy", "luck", *(f"{seeds} seeds" if seeds > 1 else "1 seed" for seeds in columns)]
+        rows = [
+            [f"{images:,}", f"{100 * accuracy:.0f}", f"{100 * luck:g}", *(told(of[seeds]) for seeds in columns)]
+            for (images, accuracy, luck), of in found.items()
+        ]
+        return ["", title, "", *map(_line, [head, ["---:"] * len(head), *rows])]
+
+    return "\n".join(
+        [
+            *lines("p < 0.05 in a single comparison", SEEDS, lambda of: _mean_and_worst([c.false for c in of], max)),
+            *lines("any in ten rows (Holm)", SEEDS, lambda of: _mean_and_worst([c.any_false for c in of], max)),
+            *lines(
+                "intervals that hold the truth: rows; differences",
+                SEEDS,
+                lambda of: "; ".join(
+                    _mean_and_worst(rates, min) for rates in ([c.row for c in of], [c.difference for c in of])
+                ),
+            ),
+            *lines(
+                "seen in 80 %: alone, and in ten rows",
+                several,
+                lambda of: ", ".join(_points(rate) for cell in of for rate in cell.seen or ()),
+            ),
+        ]
+    )
+
+
+def _mean_and_worst(rates: Sequence[float], worst: Callable[[Sequence[float]], float]) -> str:
+    return f"{100 * sum(rates) / len(rates):.1f} ({100 * worst(rates):.1f})"
 
 
 def _points(rate: float) -> str:

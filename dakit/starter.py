@@ -305,7 +305,7 @@ recipe: @NAME@
 title: CycleAT, @NAME@ (macro accuracy in percent)
 method: cycleat
 rows: [s2t, s2t_fine_tune, s_t, cycleat, cycleat_all]     # without labels; fine-tuned; joined; the method, two ways
-seeds: [0]                                # [0, 1, 2] for an interval that includes the luck of training
+seeds: [0]                                # one: of these networks only; [0, 1, 2, 3, 4] for verdicts on methods
 
 engine:
   device: auto                            # a GPU where there is one

@@ -86,3 +86,19 @@ def test_the_difference_seen_is_that_of_the_normal_test() -> None:
     made = np.array([[Estimate(0.01 * rng.standard_normal(), 1e-4, 1e6, 0, 1) for _ in range(100)] for _ in range(100)])
     assert calibration.seen(made, 0.05) == pytest.approx(0.01 * (1.96 + 0.84), rel=0.03)
     assert calibration.seen(made, 0.005) == pytest.approx(0.01 * (2.81 + 0.84), rel=0.03)
+
+
+def test_the_tables_have_the_mean_and_the_worst_of_the_ways() -> None:
+    def cell(way: str, seeds: int, rate: float, seen: tuple[float, float] | None) -> Any:
+        setting = calibration.Setting(2007, 0.9, way)
+        return calibration.Cell(setting, 0.02, seeds, 9, rate, rate / 2, 1 - rate, 1 - rate / 4, seen)
+
+    made = [cell("images", n, 0.02, (0.03, 0.7) if n > 2 else None) for n in calibration.SEEDS]
+    made += [cell("folds", n, 0.04, None) for n in calibration.SEEDS]
+    lines = calibration.markdown(made).splitlines()
+    assert [line for line in lines if line.startswith("| 2,007")] == [
+        "| 2,007 | 90 | 2 |" + " 3.0 (4.0) |" * 5,
+        "| 2,007 | 90 | 2 |" + " 1.5 (2.0) |" * 5,
+        "| 2,007 | 90 | 2 |" + " 97.0 (96.0); 99.2 (99.0) |" * 5,
+        "| 2,007 | 90 | 2 |" + " 3.0, none |" * 3,
+    ]
