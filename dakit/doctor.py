@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from dakit.data.files import told_of
 from dakit.data.sequences import Lean
 from dakit.data.sets import Unlabelled
+from dakit.data.splits import own_groups
 from dakit.errors import DakitError
 from dakit.interfaces import ImageSet, Observer
 from dakit.metrics import Evaluation
@@ -202,13 +203,12 @@ def _groups(one: Opened) -> Iterator[Finding]:
     """Groups on both sides of a published split; dakit's own splits never divide one."""
     if not one.predefined:
         return
-    groups = np.asarray(one.images.groups)
+    groups = np.asarray(own_groups(one.images.groups, range(len(one.images))))
     split: set[str] = set()
     for train, test in zip(one.train, one.test, strict=True):
         split |= set(groups[train]) & set(groups[test])
-    named = sorted(group for group in split if group and not group.startswith("#"))
-    if named:
-        text = f"{len(named)} groups stand on both sides of the published split: {', '.join(named[:5])}"
+    if split:
+        text = f"{len(split)} groups stand on both sides of the published split: {', '.join(sorted(split)[:5])}"
         yield Finding("warning", "groups", one.role, text)
 
 

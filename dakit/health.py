@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from dakit.comparison import Comparison, compare_rows
-from dakit.metrics import Round
+from dakit.metrics import ONE_SEED, Round
 
 CRITIC = 0.05
 """A discriminator whose loss is below this share of a guess's (2 ln 2, or 1/2 for least squares) is never wrong."""
@@ -69,14 +69,19 @@ def lost_classes(labels: Sequence[int], read_as: Sequence[int], classes: Sequenc
 def lost_to_source(base: str, rounds: Mapping[str, Sequence[Round]]) -> list[str]:
     """Rows that are worse than ``base``, which learned from the source alone; by :func:`dakit.comparison.compare_rows`.
 
+    With one seed it is told of its networks, and the text says so.
+
     Args:
         base: a row.
         rounds: of every row; those with other test images are passed over.
     """
-    return [
-        f"fine-tuning lost: {row} is worse than {base}, which saw no target label: "
-        f"{100 * found.difference:+.2f} points "
-        f"({100 * found.low:.2f} to {100 * found.high:.2f}, adjusted p = {found.p_value:.2g})"
-        for row, found in compare_rows(rounds, base).items()
-        if isinstance(found, Comparison) and found.verdict == "worse"
-    ]
+    texts = []
+    for row, found in compare_rows(rounds, base).items():
+        if isinstance(found, Comparison) and found.difference < 0 and found.p_value < 0.05:
+            only = f" ({ONE_SEED})" if found.verdict == ONE_SEED else ""
+            texts.append(
+                f"fine-tuning lost: {row} is worse than {base}, which saw no target label{only}: "
+                f"{100 * found.difference:+.2f} points "
+                f"({100 * found.low:.2f} to {100 * found.high:.2f}, adjusted p = {found.p_value:.2g})"
+            )
+    return texts

@@ -18,7 +18,7 @@ from dakit.data.deep import RangeUnknown
 from dakit.data.files import captured_groups, told_of
 from dakit.data.parts import part_role
 from dakit.data.sets import FileImages, read_image, unlabelled_among
-from dakit.data.splits import Split
+from dakit.data.splits import Split, own_groups
 from dakit.errors import DakitError
 from dakit.interfaces import File, Folder
 from dakit.registry import Registry
@@ -69,8 +69,8 @@ class Found:
     @property
     def groups(self) -> int:
         """How many groups of more than one image there are, and 0 where every image is its own."""
-        sizes = Counter(self.images.groups)
-        return len(sizes) if len(sizes) < len(self.images) else 0
+        names = set(own_groups(self.images.groups, range(len(self.images))))
+        return len(names) if len(names) < len(self.images) else 0
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
@@ -372,7 +372,7 @@ recipe: @NAME@
 title: CycleAT, @NAME@ (macro accuracy in percent)
 method: cycleat
 rows: [s2t, s2t_fine_tune, s_t, cycleat, cycleat_all]     # without labels; fine-tuned; joined; the method, two ways
-seeds: [0]                                # [0, 1, 2] for an interval that includes the luck of training
+seeds: [0]                                # one: of these networks only; [0, 1, 2, 3, 4] for verdicts on methods
 
 engine:
   device: auto                            # a GPU where there is one

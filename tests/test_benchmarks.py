@@ -151,6 +151,15 @@ def test_summary_by_hand() -> None:
     assert run["machine"]["threads"] == torch.get_num_threads()
 
 
+def test_the_ceiling_is_the_best_that_was_seen() -> None:
+    # 6e9 in 0.5 s are 1.2e10 a second where the product did 0.4e10, and 3e9 half of that.
+    fast, slow = measured(ceilings={"flops": 0.4e10, "bytes": 1e9}), measured(ceilings={"flops": 0.4e10, "bytes": 1e9})
+    slow["extra_info"]["flops"] = 3e9
+    run = summary({"benchmarks": [fast, slow]}, device="cpu", precision="fp32")
+    assert [row["share"] for row in run["benchmarks"]] == [1, 0.5]
+    assert run["ceilings"] == {"flops": 1.2e10, "bytes": 1e9}
+
+
 def test_ratio_has_the_noise_of_both_runs() -> None:
     before, now = {"median": 3.0, "spread": 0.3}, {"median": 2.0, "spread": 0.2}
     assert ratio(before, now) == f"1.50x ±{1.5 * (0.1**2 + 0.1**2) ** 0.5:.2f}"

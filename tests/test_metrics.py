@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest, norm, t
 from sklearn import metrics as reference
 
 from dakit.errors import DakitError
-from dakit.metrics import Evaluation, Round, Tally, bootstrap, summarise
+from dakit.metrics import ONE_SEED, Estimate, Evaluation, Round, Tally, summarise
 from tiny import evaluation, right
 
 # Zhang et al. 2018: per class, then "Ave.". (AlexNet and ResNet-38 in Table 2 are printed 0.01 and 0.03 too low.)
@@ -117,12 +118,40 @@ def test_the_interval_of_a_large_test_is_the_analytic_one():
     assert (narrow.high - narrow.low) / 2 == pytest.approx(0.6745 * error, rel=0.04)
 
 
-def test_one_seed_of_one_class_is_binomial_sampling():
-    from scipy.stats import binom
+def test_one_seed_of_one_class_by_hand():
+    # 10 of 40 right. Effects are (1 - 1/4) / 40 and -1/4 / 40; three more images of the squared effect below.
+    s = summarise([Round(0, 0, evaluation([0] * 40, [0] * 10 + [1] * 30))], resamples=200_000)
+    images = 0.25 * 0.75 / 39
+    typical = (10 * 0.75**4 + 30 * 0.25**4) / (10 * 0.75**2 + 30 * 0.25**2) / 40**2 * 40 / 39
+    assert s.macro == 0.25
+    assert s.high - s.macro == pytest.approx(t.ppf(0.975, 39) * math.sqrt(images + 3 * typical), rel=0.02)
 
-    e = evaluation([0] * 40, [0] * 10 + [1] * 30)
-    s = summarise([Round(0, 0, e)], resamples=20_000)
-    assert [s.low * 40, s.high * 40] == pytest.approx(binom.ppf([0.025, 0.975], 40, 0.25))
+
+def test_where_all_is_right_the_interval_still_has_a_width():
+    # In each of three classes one more image (3 / 3), and with 60 degrees of freedom: 3 x 19 by its parts.
+    s = summarise([Round(0, 0, right([20, 20, 20], [20, 20, 20]))], resamples=200_000)
+    assert (s.macro, s.high) == (1, 1)
+    assert s.low == pytest.approx(1 - t.ppf(0.975, 57) * math.sqrt(3 / 60**2), abs=0.001)
+
+
+def test_a_class_that_is_alone_in_its_group_or_image_has_an_error():
+    # One image of class 1: nothing is known of how such images differ, so it counts as if it could turn.
+    s = summarise([Round(0, 0, right([50, 1], [100, 1]))])
+    assert s.high == 1
+    assert s.macro - s.low > 0.5
+
+
+def test_three_more_images_make_the_normal_test_agree_with_the_exact_one():
+    """A alone is right on a images and B alone on b, of 100,000: p < 0.05 by z where it is by the sign test."""
+    n = 100_000
+    for total in range(1, 18):
+        for a in range(total + 1):
+            effects = np.zeros((n, 1))
+            effects[:a], effects[a:total] = 1 / n, -1 / n
+            mean = effects.sum()
+            found = Estimate.of(np.array([mean]), effects - mean / n, np.full(n, 1 / n), np.zeros(n, np.int64))
+            z = found.value / math.sqrt(found.images)
+            assert (2 * norm.sf(abs(z)) < 0.05) == (binomtest(a, total).pvalue < 0.05), (a, total)
 
 
 def test_seeds_share_their_images():
@@ -132,12 +161,30 @@ def test_seeds_share_their_images():
     assert three.high - three.low == pytest.approx(one.high - one.low, rel=0.1)
 
 
-def test_seeds_are_drawn_too():
-    # All right or all wrong: images say nothing. Both draws are the bad seed, or both the good one, in 1/4 each.
-    rounds = [Round(0, 0, right([0, 0], [9, 9])), Round(1, 0, right([9, 9], [9, 9]))]
-    s = summarise(rounds)
-    assert (s.low, s.macro, s.high) == (0, 0.5, 1)
-    assert summarise(rounds, confidence=0.3).low == 0.5
+def test_seeds_are_a_sample_of_trainings():
+    # Many images, so that only the seeds' 60, 70 and 80 percent count: t with 2 degrees of freedom, s = 0.1.
+    rounds = [Round(seed, 0, right([n, n], [100_000, 100_000])) for seed, n in enumerate((60_000, 70_000, 80_000))]
+    s = summarise(rounds, resamples=200_000, confidence=0.8)
+    assert s.macro == pytest.approx(0.7)
+    assert s.high - s.macro == pytest.approx(t.ppf(0.9, 2) * 0.1 / math.sqrt(3), rel=0.02)
+    assert s.resampled == "test images within their class, and seeds"
+    alone = summarise(rounds[:1])
+    assert alone.high - alone.low < 0.006
+    assert alone.resampled == f"test images within their class; {ONE_SEED}"
+
+
+def test_seeds_that_agree_by_chance_are_not_taken_to_be_equal():
+    """Three seeds with 50 of 100 each, on other images each: images alone make seeds differ by sqrt(p (1 - p) / n)."""
+    labels = np.repeat([0, 1], 100)
+    hits = np.random.default_rng(0).permuted(np.tile(np.arange(100) < 50, (3, 2, 1)), axis=2).reshape(3, 200)
+    rounds = [Round(seed, 0, evaluation(labels, np.where(hit, labels, 1 - labels))) for seed, hit in enumerate(hits)]
+    found = Tally.of(rounds).estimate()
+    assert found.value == 0.5
+    effects = (hits - 0.5) / 200 * math.sqrt(100 / 99)
+    covariance = effects @ effects.T
+    between = (covariance.trace() - (covariance.sum() - covariance.trace()) / 2) / 3
+    assert found.units == pytest.approx(between / 3)
+    assert math.sqrt(between) == pytest.approx(math.sqrt(0.25 / 200), rel=0.1)
 
 
 def test_against_a_bootstrap_written_out_with_different_images_in_each_seed():
@@ -159,11 +206,14 @@ def test_against_a_bootstrap_written_out_with_different_images_in_each_seed():
             )
             met = [(truth[i], verdict[i]) for i in images if i in verdict]
             macros.append(np.mean([np.mean([hit for k, hit in met if k == label]) for label in range(3)]))
-        drawn.append(np.mean(rng.choice(macros, 3)))
-    s = summarise(rounds, resamples=8000)
-    assert s.images == len(union)
-    assert s.macro == pytest.approx(np.mean([one.evaluation.macro for one in rounds]))
-    assert [s.low, s.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.012)
+        drawn.append(macros)
+    tally = Tally.of(rounds)
+    assert len(tally.labels) == len(union)
+    assert tally.macros() == pytest.approx([one.evaluation.macro for one in rounds])
+    effects = tally.effects()
+    expected = np.cov(np.transpose(drawn))
+    assert effects.T @ effects == pytest.approx(expected, abs=0.15 * expected.max())
+    assert summarise(rounds).macro == pytest.approx(tally.macros().mean())
 
 
 def test_a_class_that_a_seed_has_not_tested_is_left_out_of_its_mean():
@@ -174,7 +224,7 @@ def test_a_class_that_a_seed_has_not_tested_is_left_out_of_its_mean():
     s = summarise(rounds)
     assert s.per_seed == {0: 0.75, 1: 1.0}
     assert s.per_class.tolist() == pytest.approx([0.75, 1.0, math.nan], nan_ok=True)
-    assert 0.5 <= s.low <= s.high <= 1
+    assert 0 <= s.low <= s.macro <= s.high <= 1
 
 
 def test_a_summary_is_the_same_each_time_and_in_any_order():
@@ -212,13 +262,13 @@ def test_repeats_of_a_split_are_averaged_and_make_no_new_images():
     assert five.high - five.low == pytest.approx(one.high - one.low, rel=0.1)
 
 
-def test_with_several_seeds_a_seed_is_drawn_with_all_its_repeats():
-    # Repeats differ as much as they can and seeds not at all: drawing seeds says that nothing varies.
+def test_with_several_seeds_a_seed_counts_with_all_its_repeats():
+    # Repeats differ as much as they can and seeds not at all.
     rounds = [Round(s, r, right([9 * r, 9 * r], [9, 9]), r) for s in range(2) for r in range(2)]
-    several = summarise(rounds)
-    assert (several.low, several.macro, several.high) == (0.5, 0.5, 0.5)
-    alone = summarise(rounds[:2])
-    assert (alone.low, alone.macro, alone.high) == (0, 0.5, 1)
+    several, alone = Tally.of(rounds).estimate(), Tally.of(rounds[:2]).estimate()
+    assert (several.value, several.units, several.number) == (0.5, 0, 2)
+    assert (alone.value, alone.units, alone.number) == (0.5, 0.5 / 2, 2)
+    assert summarise(rounds[:2]).resampled.endswith(f"repeats of the split; {ONE_SEED}")
 
 
 # ----------------------------------------------------------------------------------- groups of images
@@ -227,28 +277,40 @@ def grouped(labels, said, groups):
     return dataclasses.replace(e, groups=np.array(groups))
 
 
-def drawn(e):
-    """The macro accuracies of the bootstrap, and how often each occurs."""
-    values, times = np.unique(
-        bootstrap([Tally.of([Round(0, 0, e)])], 20_000, np.random.default_rng(0))[0], return_counts=True
-    )
-    return dict(zip(values.tolist(), times / 20_000, strict=True))
-
-
-def test_whole_groups_are_drawn_within_their_class():
+def test_whole_groups_within_their_class():
     # Class 0 is person a with three images, all right, and b with one, wrong; the people of class 1 are right.
     e = grouped([0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1], ["a", "a", "a", "b", "c", "d"])
-    # Of class 0: a twice 3/3, a and b 3/4, b twice 0; and the mean with the 1 of the other class.
-    assert drawn(e) == pytest.approx({1.0: 0.25, 0.875: 0.5, 0.5: 0.25}, abs=0.015)
+    # Of class 0 a bootstrap draws a twice (macro 1), both (0.875) or b twice (0.5): 1/4, 1/2, 1/4, variance 0.03516.
+    tally = Tally.of([Round(0, 0, e)])
+    drawn = np.repeat([1, 0.875, 0.5], [1, 2, 1])
+    assert tally.effects()[:, 0] == pytest.approx([drawn.std() / math.sqrt(2), -drawn.std() / math.sqrt(2), 0, 0])
+    # Two strata: 3 / 2 more groups of each, of that effect, and of 1 of 4 parts where there is none.
+    assert tally.estimate().images == pytest.approx(drawn.var() + 1.5 * drawn.var() / 2 + 1.5 * 0.25**2)
     s = summarise([Round(0, 0, e)])
-    assert (s.macro, s.low, s.high, s.grouped) == (0.875, 0.5, 1.0, True)
-    assert s.resampled.startswith("whole groups of test images; one seed")
+    assert (s.macro, s.grouped) == (0.875, True)
+    assert s.resampled == f"whole groups of test images; {ONE_SEED}"
 
 
-def test_groups_of_several_classes_are_drawn_from_all():
-    # a: class 0, right; b: class 0 wrong and class 1 right. a twice leaves class 1 out.
-    e = grouped([0, 0, 1], [0, 1, 1], ["a", "b", "b"])
-    assert drawn(e) == pytest.approx({1.0: 0.25, 0.75: 0.5, 0.5: 0.25}, abs=0.015)
+def test_groups_of_several_classes():
+    # a: class 0, right; b: class 0 wrong and class 1 right.
+    tally = Tally.of([Round(0, 0, grouped([0, 0, 1], [0, 1, 1], ["a", "b", "b"]))])
+    # Class 0 has (1 - 1/2) / (2 x 2) and its negative, times the root of 2 groups of 1; class 1 is all right.
+    effect = math.sqrt(2) * 0.125
+    assert tally.effects()[:, 0] == pytest.approx([effect, -effect])
+    assert tally.estimate().images == pytest.approx((2 + 3) * effect**2)
+
+
+def test_an_image_without_a_group_is_its_own():
+    labels, said = [0, 0, 0, 1, 1, 1, 1], [0, 1, 0, 1, 1, 0, 1]
+    own = summarise([Round(0, 0, evaluation(labels, said))])
+    for names in ([""] * 7, ["ann", "", "", "", "", "", ""]):
+        s = summarise([Round(0, 0, grouped(labels, said, names))])
+        assert (s.low, s.high, s.resampled, s.grouped) == (own.low, own.high, own.resampled, False)
+    # The same image in two seeds is one group, whatever its place there.
+    e = grouped(labels, said, [""] * 7)
+    fields = ("indices", "labels", "predictions", "probabilities", "groups")
+    turned = Evaluation(e.classes, *(getattr(e, name)[::-1] for name in fields))
+    assert Tally.of([Round(0, 0, e), Round(1, 0, turned)]).groups.max() == 6
 
 
 def test_groups_of_one_image_are_images():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -165,6 +165,28 @@ class Split:
         return {"train": train, "test": [i for i, its in enumerate(side) if its == test]}
 
 
+def own_groups(groups: Sequence[str], indices: Iterable[int]) -> list[str]:
+    """A name for every image's group: an image whose group is "" is its own, and named by its position.
+
+    Where a group of the set's has that name, there is one "#" more.
+
+    Args:
+        groups: one per image.
+        indices: the images' positions in their whole set.
+
+    >>> own_groups(["ann", "", "ann", ""], range(4))
+    ['ann', '#1', 'ann', '#3']
+    """
+    taken = set(groups)
+    names = []
+    for group, index in zip(groups, indices, strict=True):
+        name = str(group) or f"#{index}"
+        while not group and name in taken:
+            name = f"#{name}"
+        names.append(name)
+    return names
+
+
 def _deal(images: ImageSet, shares: Sequence[float], chance: int | str, split: str) -> Sequence[int]:
     """The side of every image: side s gets the fraction ``shares[s]`` of each class, in whole groups.
 
@@ -245,7 +267,7 @@ def _labels(images: ImageSet) -> list[int]:
 
 
 def _groups(images: ImageSet) -> list[str]:
-    return [group or f"#{i}" for i, group in enumerate(images.groups)]
+    return own_groups(images.groups, range(len(images.groups)))
 
 
 def _parts(images: ImageSet) -> list[str]:

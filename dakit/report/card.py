@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import yaml
 
-from dakit.metrics import Summary, summarise
+from dakit.metrics import ONE_SEED, Summary, summarise
 from dakit.report.tables import plain_markdown, remarks, to_markdown
 from dakit.runs import Model, Run
 
@@ -215,7 +215,8 @@ def _verdict(run: Run, row: str, numbered: Mapping[str, Summary]) -> list[str]:
         return [f"Not compared with `{compared['baseline']}`: {plain_markdown(compared['reason'])}"]
     low, high = compared["interval"]
     points = f"{compared['difference']:+.2f} points, {low:+.2f} to {high:+.2f}"
-    return [f"Against `{compared['baseline']}`: {compared['verdict']} ({points}, p = {compared['p']:.2g})."]
+    sure = "" if compared["verdict"] == ONE_SEED else f", p = {compared['p']:.2g}"
+    return [f"Against `{compared['baseline']}`: {compared['verdict']} ({points}{sure})."]
 
 
 def _data(run: Run, row: str, seed: int, fold: int) -> str:

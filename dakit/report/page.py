@@ -216,6 +216,7 @@ def _ladder(results: Mapping[str, Any], method: str) -> dict[str, Any]:
     return {
         "classes": classes,
         "rows": rows,
+        "intervals": list(dict.fromkeys(about["resampled"] for about in rows.values() if "resampled" in about)),
         "best": best,
         "chart": chart,
         "compared": compared,

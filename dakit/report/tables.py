@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dakit.comparison import METHOD, Comparison
-from dakit.metrics import Summary
+from dakit.metrics import ONE_SEED, Summary
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -93,17 +93,17 @@ def remarks(
     summaries: Mapping[str, Summary], comparisons: Mapping[str, Comparison | str], baseline: str | None
 ) -> list[str]:
     """What belongs beneath the table, a line each: what the intervals are of, and the verdict on every row."""
-    found = [f"95 %: bootstrap, resampling {text}." for text in {s.resampled: None for s in summaries.values()}]
-    if comparisons:
-        trained_once = all(len(s.seeds) == s.repeats == 1 for s in summaries.values())
-        but = "; with one seed a verdict is on these trained networks, not on the method" if trained_once else ""
-        found.append(f"Against {baseline}: {METHOD}{but}.")
+    found = [f"95 %: over {text}." for text in {s.resampled: None for s in summaries.values()}]
+    if any(isinstance(compared, Comparison) for compared in comparisons.values()):
+        found.append(f"Against {baseline}: {METHOD}.")
     for row, compared in comparisons.items():
         if isinstance(compared, str):
             found.append(f"{row}: not compared: {compared}")
             continue
         points = f"{100 * compared.difference:+.2f} points, {100 * compared.low:+.2f} to {100 * compared.high:+.2f}"
-        found.append(f"{row}: {compared.verdict} ({points}, p = {compared.p_value:.2g}, {compared.images} images)")
+        # Of the networks of one seed a p-value would be read as a verdict.
+        sure = "" if compared.verdict == ONE_SEED else f", p = {compared.p_value:.2g}"
+        found.append(f"{row}: {compared.verdict} ({points}{sure}, {compared.images} images)")
     return found
 
 

@@ -29,7 +29,7 @@ def test_measures_saves_and_compares(dakit, tmp_path):
     assert code == 0
     assert "speed, a = 1" in out
     assert re.search(r"\ndata/epochs 32 px 2 images: MiB by which memory grew in ten epochs .*, times as fast as", out)
-    assert "GFLOP/s in a matrix product" in out
+    assert "GFLOP/s (a matrix product, or a benchmark that did more)" in out
 
 
 @pytest.mark.parametrize(

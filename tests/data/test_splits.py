@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dakit.data.sets import TensorImages, Unlabelled
-from dakit.data.splits import Split
+from dakit.data.splits import Split, own_groups
 from dakit.errors import DakitError
 from dakit.registry import ParameterProblems, check
 
@@ -109,6 +109,13 @@ def test_people_of_different_size_are_also_drawn_by_seed():
     images = dataset([0] * sum(sizes), [f"p{n}" for n in sizes for _ in range(n)])
     tests = {tuple(Split(holdout=0.3).apply(images, 0, seed)["test"]) for seed in range(5)}
     assert len(tests) > 1
+
+
+def test_no_image_without_a_group_falls_into_a_named_one():
+    # The film "#1" is of image 0, and image 1 has no group: it is not the film's, nor is image 3 "##3"'s.
+    groups = ["#1", "", "##3", "", "#3", ""]
+    assert own_groups(groups, range(6)) == ["#1", "##1", "##3", "###3", "#3", "#5"]
+    assert own_groups(["", "b"], [7, 9]) == ["#7", "b"]
 
 
 def test_an_image_without_a_group_is_its_own():

@@ -91,6 +91,8 @@ def test_the_verdict_is_that_of_results_json(card, opened, tmp_path):
     }
     expected = "* Against `s2t`: not distinguishable (-1.50 points, -4.00 to +1.25, p = 0.3)."
     assert expected in told(macro, verdict)
+    alone = told(macro, verdict | {"verdict": "one seed: of these networks only"})
+    assert "* Against `s2t`: one seed: of these networks only (-1.50 points, -4.00 to +1.25)." in alone
     assert "Against" not in told(macro + 1, verdict)  # the results of another run
     assert "* Not compared with `s2t`: other images" in told(macro, {"baseline": "s2t", "reason": "other images"})
 

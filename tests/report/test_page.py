@@ -104,6 +104,7 @@ def test_the_table_has_the_numbers_of_the_results(made: Path, page: str) -> None
         assert cells.pop(3).startswith(verdict or "baseline")
         low, high = about["interval"]
         recalls = [f"{recall:.2f}" for recall in about["per_class"].values()]
+        assert f"with 95 % intervals, over {about['resampled']}. Look" in page
         assert cells == [row, f"{about['macro']:.2f}", f"{low:.2f} - {high:.2f}", *recalls, "4", "1 x 1", "last"]
 
 
@@ -194,6 +195,9 @@ def test_headline_in_words() -> None:
         "It is the best of 2 rows.",
         "Against tuned: better (+3.46 points, 95 % +1.00 to +5.00).",
     ]
+    alone = verdict | {"verdict": "one seed: of these networks only"}
+    told = headline({"tuned": row(60.0), "mine": row(63.456, comparison=alone)}, "mine")
+    assert told[2] == "Against tuned: one seed: of these networks only (+3.46 points, 95 % +1.00 to +5.00)."
     told = headline({"tuned": row(60.0), "mine": row(50.0, comparison={"reason": "other images"})}, "mine")
     assert told[1:] == ["The best of 2 rows is tuned, with 60.0 % (95 %: 1.0 to 2.0)."]
     assert headline({"mine": row(None)}, "mine") == []
