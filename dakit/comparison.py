@@ -61,7 +61,7 @@ def compare(
     images in half of all cases. So with one seed there is no verdict, however often its split was repeated. With
     two there can be one, but a difference must be 12.7 times its standard error; with 3, 5 and 10 seeds 4.3, 2.8
     and 2.3 times. In simulations (docs/measured.md, with the differences that so many seeds can see) equal methods got
-    a verdict in less than 6 % of comparisons, with 2 to 10 seeds, 90 to 10,000 images and luck of 0 to 4 points.
+    a verdict in 5 % of comparisons or fewer, with 2 to 10 seeds, 90 to 10,000 images and luck of 0 to 4 points.
 
     McNemar's exact test, two-sided, is given beside it: of the images that one model alone gets right, how
     unlikely is A's share if a fair coin decided? It takes every pair for an image of its own, so there is none
