@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -615,7 +614,7 @@ def test_a_stage_is_told_its_key_as_its_identity(load, known, tmp_path, monkeypa
     factory, told = known.find("stage", "toy_train").factory, []
     genuine = factory.run
 
-    @functools.wraps(genuine)
+    @wraps(genuine)
     def listening(stage, ctx, **inputs):
         told.append(ctx.identity)
         return genuine(stage, ctx, **inputs)
