@@ -313,18 +313,17 @@ def imports(name: str, text: str) -> bool:
     )
 
 
-def tests_of(file: str) -> list[str]:
-    """The test files of a source file, its own first, then those that are less near."""
+def tests_of(file: str, further: int) -> list[str]:
+    """The test files of a source file: its own, so many of those that are near, and ``LAST``."""
     read = {str(path.relative_to(ROOT)): path.read_text() for top in ("tests", "dakit", "plugins")
             for path in (ROOT / top).rglob("*.py")}  # fmt: skip
-    near = sorted((path for path in read if Path(path).name.startswith("test_") and imports(module(file), read[path])),
-                  key=lambda path: len(read[path]))  # fmt: skip
-    users = sorted(
-        mirrored(path) for path in read if not path.startswith("tests/") and imports(module(file), read[path])
-    )
-    doctests = [file] if ">>>" in read[file] else []
-    ordered = dict.fromkeys([mirrored(file), *doctests, *near, *users, *LAST])
-    return [path for path in ordered if path in read and path not in NEVER and "third_party" not in path]
+    own = [path for path in (mirrored(file), file if ">>>" in read[file] else "") if path in read]
+    users = [path for path in read if imports(module(file), read[path])]
+    near = sorted((path for path in users if Path(path).name.startswith("test_")), key=lambda path: len(read[path]))
+    near += sorted(mirrored(path) for path in users if not path.startswith("tests/"))
+    near = [path for path in dict.fromkeys(near) if path in read and path not in own and path not in NEVER]
+    near = [path for path in near if "third_party" not in path][:further]
+    return [*own, *near, *(path for path in LAST if further and path not in (*own, *near))]
 
 
 # ---------------------------------------------------------------------------------------------- trying
@@ -421,8 +420,8 @@ def judge(mutant: Mutant, tree: Path, base: Path, limit: float, further: int) ->
     target = tree / mutant.file
     right = (ROOT / mutant.file).read_bytes()
     result = {**mutant._asdict(), "state": "survived", "by": "", "own": False, "seconds": 0.0}
-    tests, own = tests_of(mutant.file), (mirrored(mutant.file), mutant.file)
-    for test in tests[: max(1, sum(test in own for test in tests)) + further]:
+    own = (mirrored(mutant.file), mutant.file)
+    for test in tests_of(mutant.file, further):
         known = base / test.replace("/", "+")
         if not known.exists():
             usual = attempt(tree, test, limit)
@@ -505,7 +504,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "mutants")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--limit", type=float, default=300, help="seconds of computing for a test file")
-    parser.add_argument("--further", type=int, default=12, help="of so many test files after its own")
+    parser.add_argument("--further", type=int, default=12, help="how many test files beside a file's own")
     parser.add_argument("--list", action="store_true", help="show the mutants and try none")
     options = parser.parse_args()
 
