@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dakit.recipe import load_recipe as load_recipe
     from dakit.runs import open_run as open_run
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["DakitError", "RecipeError", "hookimpl", "load_recipe", "open_run", "run"]
 
 # torch costs seconds to import; `dakit --help` and a plugin's own import must not pay for it.
