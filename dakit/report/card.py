@@ -9,6 +9,7 @@ from typing import NamedTuple
 import yaml
 
 from dakit.metrics import ONE_SEED, Summary, summarise
+from dakit.record import gathered
 from dakit.report.tables import plain_markdown, remarks, to_markdown
 from dakit.runs import Model, Run
 
@@ -56,8 +57,8 @@ Macro accuracy (Ave., the mean of the classes' recalls) and recall per class, in
 
 ## Versions
 
-As the last `dakit run` in this folder found them; what was there already may have been made by others. {versions};
-Python {python}, {platform}. Plugins: {plugins}.
+What this model and all that it was made from were made with: {versions}; Python {python}, {platform}; on {device}{tf32}.
+Plugins: {plugins}.
 
 <details><summary>The recipe as the last dakit run read it</summary>
 
@@ -147,6 +148,8 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         agreement: with the original.
     """
     about = run.about
+    above = run.steps_of(row, seed, fold).values()
+    made = gathered(run.result(step).marker["made_with"] for step in above if step.done)
     recipe = about["recipe"]
     ran = {key: value for key, value in recipe.items() if key not in ("profiles", "published")}
     document = yaml.safe_dump(ran, sort_keys=False, width=110, default_flow_style=None).rstrip()
@@ -185,10 +188,12 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         data=_data(run, row, seed, fold),
         choice=_choice(run, row, model),
         warnings="".join(f"* {text}\n" for text in _warnings(run, row, seed, fold)),
-        versions=", ".join(f"{name} {version}" for name, version in about["versions"].items()),
-        python=about["machine"]["python"],
-        platform=about["machine"]["platform"],
-        plugins=", ".join(plain_markdown(f"{p['distribution']} {p['version']}") for p in about["plugins"])
+        versions=", ".join(f"{name} {version}" for name, version in made["versions"].items()),
+        python=made["machine"]["python"],
+        platform=made["machine"]["platform"],
+        device=made["device"],
+        tf32="" if made["tf32"] is False else f" (TF32: {made['tf32']})",
+        plugins=", ".join(plain_markdown(f"{name} {version}") for name, version in made.get("plugins", {}).items())
         or "dakit's own",
         document=document,
         fence="`" * max(3, 1 + max(map(len, re.findall("`+", document)), default=0)),

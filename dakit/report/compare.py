@@ -78,10 +78,8 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 def _settings(runs: Mapping[str, Run]) -> dict[str, list[str]]:
     """What is not the same in all recipes: dotted key -> a value for each run, "" where there is none."""
-    flat = [
-        dict(_flat({**run.about["recipe"], "versions": run.about["versions"], "profile": run.about["profile"]}))
-        for run in runs.values()
-    ]
+    also = ("versions", "plugins", "device", "tf32", "git", "profile")
+    flat = [dict(_flat({**run.about["recipe"], **{key: run.about.get(key) for key in also}})) for run in runs.values()]
     keys = list(dict.fromkeys(key for of in flat for key in of))
     return {
         key: values
