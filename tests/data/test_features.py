@@ -234,7 +234,7 @@ def test_other_processes_are_asked_where_each_has_a_part_and_only_there(monkeypa
 
 
 def test_the_parts_of_three_processes_make_the_nearest_of_all(monkeypatch):
-    """What each tells the others is put together in their order: of equal distances the lower index is first."""
+    """What each tells the others is put together in order: of equal distances the lower index is first."""
     generator = torch.Generator().manual_seed(0)
     pool = torch.randint(3, (31, 3), generator=generator).float()  # many are equally far
     anchors = torch.randint(3, (4, 3), generator=generator).float()
