@@ -23,6 +23,7 @@ from dakit.stages.translator import (
     Objective,
     TrainedTranslator,
     TrainTranslator,
+    _Followed,
     critic_loss,
     generator_loss,
     to_uint8,
@@ -524,3 +525,16 @@ def test_a_discriminator_that_is_never_wrong_is_told(tmp_path: Path) -> None:
     ctx = tiny.context(tmp_path / "short")
     TrainTranslator(**STEP).run(ctx, source=white, target=white)
     assert ctx.warnings == []
+
+
+@pytest.mark.parametrize("each", [1, 2, 40, 400])
+def test_followed_images_are_of_every_class_wherever_they_stand(each: int) -> None:
+    """Two or one of each class, the first ones; sorted by class, as folders are, and in turns."""
+    count = 5 * each
+    for labels in ([k for k in range(5) for _ in range(each)], [k for _ in range(each) for k in range(5)]):
+        images = torch.arange(count).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+        source = TensorImages((images % 256).to(torch.uint8), labels, classes=tuple("abcde"))
+        followed = _Followed(source, 7, None, None)  # type: ignore[arg-type]
+        places = [[i for i, label in enumerate(labels) if label == k][: 2 if k < 2 else 1] for k in range(5)]
+        wanted = [i for some in places for i in some]
+        assert followed.originals[:, 0, 0, 0].tolist() == [i % 256 for i in wanted]
