@@ -31,7 +31,7 @@ def written(path: Path) -> Iterator[Path]:
         os.replace(part, path)
         to_disk(path.parent)
     except OSError as error:
-        if error.filename in (None, str(part)):
+        if error.errno is not None and error.filename in (None, str(part)):
             error.filename = str(path)  # as people know it
         raise
     finally:

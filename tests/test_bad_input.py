@@ -99,6 +99,11 @@ def listed(*rows: str, columns: str = COLUMNS, encoding: str = "utf-8", end: str
     return lambda cat: (cat.parent.parent / "list.csv").write_bytes(text.encode(encoding))
 
 
+def deep(name: str, kind: Any, most: float) -> Callable[[Path], Any]:
+    """An image of 8 x 8 values of more than 8 bits, from 0 to ``most``."""
+    return lambda cat: Image.fromarray(np.linspace(0, most, 64).astype(kind).reshape(8, 8)).save(cat / name)
+
+
 def outside(cat: Path) -> None:
     photo().save(cat.parent.parent.parent / "outside.png")
     listed(*ROWS, "../outside.png,cat,train")(cat)
@@ -111,6 +116,11 @@ DATA: dict[str, tuple[str, Callable[[Path], Any], str]] = {  # what: (recipe, do
     "a JPEG that is cut off": (FOLDER, truncated, "image file is truncated"),
     "a file of zero bytes": (FOLDER, lambda cat: (cat / "x.png").touch(), f"{BAD}:\n  photos/cat/x.png: it is empty"),
     "text named .png": (FOLDER, lambda cat: (cat / "x.png").write_text("hello"), f"{BAD}:\n  photos/cat/x.png: it is no image, or of an unknown kind"),
+    "12 bits in 16": (FOLDER, deep("x.png", np.uint16, 4095), "photos/cat/x.png: cannot be read as an image: its values are whole numbers from 0 to 4095, and nothing says which values are black and white; set `range` of its dataset, such as `range: [0, 4095]`"),
+    "floating-point numbers": (FOLDER, deep("x.tif", np.float32, 1), "its values are floating-point numbers from 0 to 1, and nothing says which values are black and white; set `range` of its dataset, such as `range: [0, 1]`"),
+    "a range of one value": (FOLDER.replace("root: photos", "root: photos, range: [5, 5]"), lambda cat: None, "range: [5, 5]: expected two different numbers, the values of black and of white"),
+    "a range that no value lies in": (FOLDER.replace("root: photos", "root: photos, range: [0, 4095]"), deep("x.tif", np.float32, 0.5), f"{BAD}:\n  photos/cat/x.tif: `range: [0, 4095]` makes one grey of its values"),
+    "NaN in an image": (FOLDER.replace("root: photos", "root: photos, range: [0, 1]"), deep("x.tif", np.float32, np.nan), f"{BAD}:\n  photos/cat/x.tif: 64 of its values are NaN or infinite"),
     "an animated GIF": (FOLDER, animated, f"{BAD}:\n  photos/cat/film.gif: it holds 3 images, but one is expected"),
     "a decompression bomb": (FOLDER, lambda cat: (cat / "x.png").write_bytes(png_of(50_000, 50_000)), "Image size (2500000000 pixels) exceeds limit"),
     "an image somewhat too large": (FOLDER, lambda cat: (cat / "x.png").write_bytes(png_of(10_000, 10_000)), "x.png: 10000 x 10000 pixels, but at most 89,478,485 pixels are allowed"),
@@ -125,6 +135,7 @@ DATA: dict[str, tuple[str, Callable[[Path], Any], str]] = {  # what: (recipe, do
     "an absolute path in a manifest": (LISTED, listed(*ROWS, "/etc/hostname,cat,train"), "list.csv:6: /etc/hostname is absolute or leads out of"),
     "a path with .. in a manifest": (LISTED, outside, "list.csv:6: ../outside.png is absolute or leads out of"),
     "a listed image that is not there": (LISTED, listed(*ROWS, "photos/cat/99.png,cat,train"), "list.csv: 1 of 5 images are missing"),
+    "one image with two labels": (LISTED, listed(*ROWS, ROWS[0].replace(",cat,", ",dog,")), 'list.csv:6: photos/cat/0.png has two labels: "dog", but "cat" in line 2; one of them is wrong'),
     "one file in train and test": (LISTED, listed(*ROWS, ROWS[0].replace("train", "test")), 'list.csv:6: photos/cat/0.png is in "test", but in "train" in line 2'),
 }  # fmt: skip
 
@@ -141,7 +152,9 @@ def turned(cat: Path) -> None:
 
 FINE: dict[str, tuple[str, Callable[[Path], Any], str]] = {  # what: (recipe, done to the folder of cats, what happens)
     "CMYK": (FOLDER, odd("x.jpg", lambda image: image.convert("CMYK")), "read as RGB"),
-    "16 bits a pixel": (FOLDER, lambda cat: Image.fromarray(np.full((8, 8), 513, np.uint16)).save(cat / "x.png"), "its high byte is read"),
+    "16 bits a pixel, the whole range in use": (FOLDER, deep("x.png", np.uint16, 65535), "its high byte is read"),
+    "12 bits in 16, with their range": (FOLDER.replace("root: photos", "root: photos, range: [0, 4095]"), deep("x.png", np.uint16, 4095), "0 to 4095 become 0 to 255"),
+    "a browser's .jfif and .avif": (FOLDER, lambda cat: (photo().save(cat / "x.jfif", "JPEG"), photo().save(cat / "y.avif")), "read as RGB"),
     "grey": (FOLDER, odd("x.png", lambda image: image.convert("L")), "read as RGB"),
     "alpha": (FOLDER, odd("x.png", lambda image: image.convert("RGBA")), "laid over black"),
     "a palette": (FOLDER, odd("x.png", lambda image: image.convert("P")), "read as RGB"),

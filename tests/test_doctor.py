@@ -245,3 +245,83 @@ def test_a_picture_of_a_class_is_no_duplicate_of_another(tmp_path):
 
     hashes = [imagehash.phash(Image.fromarray(s.image.permute(1, 2, 0).numpy()), 16).hash.ravel() for s in images]
     assert len(near_pairs(np.packbits(hashes, axis=1))[0]) == 0
+
+
+def test_the_same_picture_with_two_labels_is_an_error(tree):
+    shutil.copy(tree / "source" / "a" / "1.png", tree / "source" / "b" / "zz.png")
+    got = found(tree)
+    key = ("error", "exact duplicates, two labels", "source")
+    assert got[key].text == "1 have different labels; one of the two is wrong"
+    assert got[key].images == (f"{tree / 'source' / 'a' / '1.png'} (a) = {tree / 'source' / 'b' / 'zz.png'} (b)",)
+
+
+def test_two_labels_across_roles_and_of_images_learned_from_together(tree):
+    """With two folds a pair of the target is learned from together in one fold, or divided in both."""
+    shutil.copy(tree / "source" / "a" / "1.png", tree / "target" / "b" / "zz.png")
+    smooth(10).resize((48, 48)).save(tree / "source" / "a" / "zz.jpg", quality=80)  # source/b/0 again
+    got = found(tree)
+    assert got["error", "exact duplicates, two labels", "source, target"].text.startswith("1 have different labels")
+    assert got["note", "near duplicates, two labels", "source"].text == "1 have different labels"
+
+
+def test_images_without_a_label_are_counted_and_named(tree):
+    rows = [f"source/{name}/{i}.png,{name if i else ''}" for name in "ab" for i in range(6)]
+    (tree / "source.csv").write_text("\n".join(["path,label", *rows]))
+    ill(tree)
+    text = (tree / "ill.yaml").read_text()
+    text = text.replace(f"image_folder, root: {tree}/source", f"manifest, file: {tree}/source.csv")
+    (tree / "ill.yaml").write_text(text)
+    got = {one[:3]: one for one in examine(load_recipe(tree / "ill.yaml"))}
+    told = got["error", "no label", "source"]
+    assert told.text.startswith("2 of 12 images have no label")
+    assert told.images == (str(tree / "source" / "a" / "0.png"), str(tree / "source" / "b" / "0.png"))
+
+
+def test_what_is_passed_over_is_counted(tree):
+    for name in ("source/a/x.heic", "source/b/y.heic", "source/notes.txt", "source/b/z"):
+        (tree / name).write_bytes(b"x")
+    told = found(tree)["warning", "passed over", "source"]
+    assert told.text.endswith(": 3 files: .heic 2, no suffix 1")
+
+
+def test_suspects_are_of_the_role_that_is_tested(tree, monkeypatch):
+    """Folds on the source as well, or on it alone: its names are never taken for the target's."""
+    both = ill(tree)
+    text = (tree / "ill.yaml").read_text().replace("/source}", "/source, split: {folds: 3}}")
+    (tree / "ill.yaml").write_text(text.replace("source.all", "source.train"))
+    both = load_recipe(tree / "ill.yaml")
+    run(both, out=tree / "both")
+    seen = []
+    monkeypatch.setattr("dakit.doctor.label_suspects", lambda evaluations, only: seen.append(only) or [(0, 0, 1, 0.9)])
+    (finding,) = label_noise(both, tree / "both")
+    assert finding.where == "target"
+    assert finding.images == (f"{tree / 'target' / 'a' / '0.png'}: a, or b (0.90)?",)
+    assert seen[0].tolist() == [True] * 12
+    alone = tree / "ill.yaml"
+    alone.write_text(alone.read_text().replace("split: {folds: 2}", "split: {holdout: 0.5}"))
+    run(load_recipe(alone), out=tree / "alone")
+    assert label_noise(load_recipe(alone), tree / "alone") == []
+    assert len(seen) == 1
+
+
+def test_suspects_are_images_that_some_fold_learns_from():
+    """Of the images 14 and 15 no fold learns, so that they are neither suspected nor asked for a threshold."""
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.1, 0.9], [0.3, 0.7], [0.0, 1.0], [1.0, 0.0]], np.float32)
+    labels = np.array([0, 0, 1, 1, 0, 1])
+    evaluation = Evaluation(("a", "b"), np.arange(10, 16), labels, probabilities.argmax(1), probabilities)
+    assert {one[0] for one in label_suspects([evaluation])} == {11, 14, 15}
+    only = np.arange(16) < 14  # t_a = mean(.9, .2) = .55, t_b = mean(.9, .7) = .8: image 11 reaches it
+    assert [one[:3] for one in label_suspects([evaluation], only)] == [(11, 0, 1)]
+    assert label_suspects([evaluation], np.zeros(16, bool)) == []
+
+
+def test_near_pairs_stop_where_everything_is_alike(monkeypatch):
+    alike = np.zeros((300, 32), np.uint8)
+    pairs, complete = near_pairs(alike)
+    assert (len(pairs), complete) == (300 * 299 // 2, True)
+    monkeypatch.setattr("dakit.doctor._FOUND", 1000)
+    pairs, complete = near_pairs(alike)
+    assert not complete
+    assert 1000 < len(pairs) < 3000
+    monkeypatch.setattr("dakit.doctor._COMPARED", 10)
+    assert near_pairs(alike)[1] is False

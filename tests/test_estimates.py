@@ -66,3 +66,21 @@ def test_a_stage_that_cannot_run_says_why(faces):
     assert "at most" in found["pretrain"].problem
     assert found["adapt"].problem == "needs pretrain.model"
     assert found["translate"].seconds
+
+
+def test_as_many_images_are_taken_as_a_batch_needs(monkeypatch):
+    """As many images are taken as the largest batch needs, and a part for validation besides."""
+    monkeypatch.setattr(estimates, "_IMAGES", 8)
+    training = {"steps": 10, "batch_size": 20}
+    assert estimates._needed(training) == 20
+    assert estimates._needed({"batch_size": 64}) == 1  # one that does not train takes what there is
+    kept = estimates._needed(training | {"choose": "validation", "validation": 0.2})
+    assert kept - round(0.2 * kept) >= 20
+
+
+def test_stages_with_a_large_batch_are_measured(faces, monkeypatch):
+    monkeypatch.setattr(estimates, "_IMAGES", 8)
+    recipe = load_recipe(faces / "faces.yaml", overrides=["pretrain.batch_size=24"])
+    found = {one.stage: one for one in estimate(recipe)}
+    assert found["pretrain"].seconds
+    assert not [one for one in found.values() if one.problem]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 from PIL import Image
 
 from dakit.errors import DakitError
-from dakit.inference import classify, find_images, translate
+from dakit.inference import classify, find_images, passed_over, translate
+from dakit.pipeline import run
+from dakit.recipe import load_recipe
 from dakit.runs import Run, open_run
 
 
@@ -122,3 +125,44 @@ def test_files_folders_and_patterns_are_found_once_in_order(tmp_path: Path) -> N
     assert lines[0].endswith("empty: no image lies in this folder")
     assert lines[1].endswith('no such file, folder or pattern, did you mean "a.png"?')
     assert "*.gif: there is no such" in lines[2]
+
+
+def test_what_is_passed_over_is_told(tmp_path: Path) -> None:
+    for name in ("in/0.png", "in/a.heic", "in/b/c.heic", "in/notes.txt", "none/x.dcm"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert passed_over([str(tmp_path / "in"), str(tmp_path / "in"), str(tmp_path / "in" / "0.png")]) == (
+        "3 files: .heic 2, .txt 1"
+    )
+    assert passed_over([str(tmp_path / "in" / "0.png")]) == ""
+    with pytest.raises(DakitError, match=r"none: no image lies in this folder, but 1 file: \.dcm 1"):
+        find_images([str(tmp_path / "none")])
+
+
+def test_files_are_read_by_the_range_that_the_run_was_told(faces: Path, tmp_path: Path) -> None:
+    """12 bits in 16: the run's own predictions come back to the bit, and without its range nothing can be said."""
+    for name in ("AN", "DI"):
+        for role in ("source", "target"):
+            (tmp_path / role / name).mkdir(parents=True)
+            for i in range(4):
+                grey = np.asarray(Image.open(faces / role / name / f"{i}.png").convert("L")).astype(np.uint16)
+                Image.fromarray(grey * 16).save(tmp_path / role / name / f"{i}.png")
+    text = (
+        (faces / "faces.yaml")
+        .read_text()
+        .replace(str(faces), str(tmp_path))
+        .replace("rows: [s2t, cycle]", "rows: [s2t]")
+    )
+    text = text.replace("[AN, DI, FE, HA, NE, SA, SU]", "[AN, DI]").replace("batch_size: 16", "batch_size: 4")
+    text = text.replace("/web]", "/source]").replace("split: {folds: 2}", "range: [0, 4095], split: {folds: 2}")
+    (tmp_path / "deep.yaml").write_text(text.replace("fit: squash", "fit: squash, range: [0, 4095]"))
+    run(load_recipe(tmp_path / "deep.yaml"), out=tmp_path / "run")
+    opened = open_run(tmp_path / "run")
+    assert opened.rows["s2t"].data["target"].range == (0, 4095)
+    files = sorted((tmp_path / "target").glob("*/*.png"))
+    for seed, fold, evaluation, _ in opened.rounds("s2t"):
+        model = opened.classifier("s2t", seed, fold)
+        said = classify([model], [files[i] for i in evaluation.indices], engine=opened.engine)
+        np.testing.assert_array_equal(np.float32([one.probabilities for one in said]), evaluation.probabilities)
+    unknown = classify([replace(model, range=None)], files[:1], engine=opened.engine)
+    assert "set `range` of its dataset" in unknown[0].error

@@ -65,7 +65,7 @@ def told_of(others: Mapping[str, int]) -> str:
     >>> told_of({".txt": 1, ".heic": 2})
     '3 files: .heic 2, .txt 1'
     """
-    counts = sorted(others.items(), key=lambda one: (-one[1], one[0]))
+    counts = sorted(((what, count) for what, count in others.items() if count), key=lambda one: (-one[1], one[0]))
     more = [f"and {len(counts) - 8} more kinds"] if len(counts) > 8 else []
     number = sum(others.values())
     listed = ", ".join([f"{what} {count}" for what, count in counts[:8]] + more)

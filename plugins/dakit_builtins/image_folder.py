@@ -65,7 +65,7 @@ def image_folder(
         if place.name.startswith("."):
             continue
         if not place.is_dir():
-            others["in no class folder"] += place.suffix.lower() in IMAGE_SUFFIXES
+            others.update(["in no class folder"] if place.suffix.lower() in IMAGE_SUFFIXES else [])
             continue
         paths, more = list_images(place)
         if place.name not in ignore:
@@ -74,7 +74,7 @@ def image_folder(
             nested.add(place.name)
         found += map(str, paths)
         names += [place.name] * len(paths)
-    if not found and +others:
+    if not found and others:
         raise DakitError(f"{root}: holds no images in class folders, but {told_of(others)}")
     refuse_parts(set(names) - {*ignore}, str(folder), nested)
     kept, labels, order = number_labels(names, classes, ignore, root)

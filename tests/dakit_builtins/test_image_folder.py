@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -70,7 +71,47 @@ def test_order_does_not_hang_on_the_order_of_the_listing(root: Path, monkeypatch
 def test_hidden_foreign_and_stray_files_are_passed_over(root: Path) -> None:
     write(root / "cat" / ".hidden.png", root / ".git" / "x.png", root / "cat" / ".trash" / "y.png", root / "z.png")
     (root / "cat" / "notes.txt").write_text("no image")
-    assert len(image_folder(2, None, root=Folder(root))) == 3
+    (root / "dog" / "deep" / "phone.HEIC").write_bytes(b"x")
+    (root / "dog" / "README").write_text("no image")
+    images = image_folder(2, None, root=Folder(root))
+    assert len(images) == 3
+    assert images.passed_over == {".txt": 1, ".heic": 1, "no suffix": 1, "in no class folder": 1}
+    assert image_folder(2, None, root=Folder(root), ignore=["cat"]).passed_over == {
+        ".heic": 1, "no suffix": 1, "in no class folder": 1,
+    }  # fmt: skip
+    for path in images.paths:
+        path.unlink()
+    message = r"holds no images in class folders, but 4 files: \.heic 1, \.txt 1, in no class folder 1, no suffix 1"
+    with pytest.raises(DakitError, match=message):
+        image_folder(2, None, root=Folder(root))
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "JPEG", "avif", "webp", "mpo", "pbm", "pnm", "ppm", "TIFF"])
+def test_what_pillow_reads_is_an_image(root: Path, suffix: str) -> None:
+    Image.new("RGB", (4, 4), (200, 10, 30)).save(root / "cat" / f"x.{suffix}")
+    images = image_folder(2, None, root=Folder(root))
+    assert len(images) == 4
+    (place,) = [i for i, path in enumerate(images.paths) if path.stem == "x"]
+    assert images[place].image.shape == (3, 2, 2)
+    assert not images.passed_over
+
+
+def test_folders_below_a_class_may_be_groups(root: Path) -> None:
+    write(root / "cat" / "v1" / "0.png", root / "cat" / "v1" / "1.png", root / "cat" / "v2" / "0.png")
+    images = image_folder(2, None, root=Folder(root), ignore=["dog"], group_by=r"(?:^|/)([^/]+)/[^/]+$")
+    assert [(p.parent.name, g) for p, g in zip(images.paths, images.groups, strict=True)] == [
+        ("cat", "cat"), ("v1", "v1"), ("v1", "v1"), ("v2", "v2"),
+    ]  # fmt: skip
+    with pytest.raises(DakitError, match=r"finds nothing in 1 paths, such as cat/anna_2\.Jpeg"):
+        image_folder(2, None, root=Folder(root), ignore=["dog"], group_by=r"^[^/]+/([^/]+)/")
+
+
+def test_the_range_is_that_of_the_values(root: Path) -> None:
+    values = np.arange(16, dtype=np.uint16).reshape(4, 4) * 273
+    Image.fromarray(values).save(root / "cat" / "deep.png")
+    images = image_folder(4, None, root=Folder(root), range=[0, 4095])
+    place = [path.name for path in images.paths].index("deep.png")
+    assert (images[place].image.numpy() == values >> 4).all()
 
 
 def test_a_linked_class_folder_is_read_but_circles_end(root: Path, tmp_path: Path) -> None:

@@ -26,10 +26,11 @@ def read(
     classes: list[str] | None = None,
     ignore: tuple[str, ...] = (),
     outside: bool = False,
+    group_by: str | None = None,
 ) -> FileImages:
     file = folder / "list.csv"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return manifest(2, classes, file=File(file), ignore=ignore, outside=outside)
+    return manifest(2, classes, file=File(file), ignore=ignore, outside=outside, group_by=group_by)
 
 
 def test_all_columns_in_the_order_of_the_file(folder: Path) -> None:
@@ -108,6 +109,25 @@ def test_missing_files_are_told_at_once(folder: Path) -> None:
 def test_malformed_files_are_refused(folder: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(DakitError, match=message):
         read(folder, text)
+
+
+def test_an_image_has_one_label(folder: Path) -> None:
+    text = "path,label\na.png,x\nb.png,y\na.png,x\nb.png,x\nsub/../a.png,\n"
+    with pytest.raises(DakitError, match=r':5: b\.png has two labels: "x", but "y" in line 3; one of them is wrong'):
+        read(folder, text)
+    with pytest.raises(DakitError, match=r':3: a\.png has two labels: empty, but "x" in line 2 \(and 1 more rows'):
+        read(folder, "path,label\na.png,x\na.png,\na.png,y\n")
+    assert list(read(folder, "path,label\na.png,x\na.png,x\n").labels) == [0, 0]
+
+
+def test_groups_may_be_captured_from_the_listed_path(folder: Path) -> None:
+    rows = 'path\n"sub/c, d.png"\na.png\n'
+    assert list(read(folder, rows, group_by="^(.)").groups) == ["c", "a"]
+    assert list(read(folder, 'path\n"sub/c, d.png"\n', group_by="^(.+)/").groups) == ["sub"]
+    with pytest.raises(DakitError, match=r"finds nothing in 1 paths, such as a\.png"):
+        read(folder, rows, group_by="^(.+)/")
+    with pytest.raises(DakitError, match="it has a column `group`; leave it or `group_by` out"):
+        read(folder, "path,group\na.png,x\n", group_by="^(.)")
 
 
 def test_paths_stay_inside_unless_allowed(folder: Path) -> None:

@@ -76,6 +76,28 @@ def test_nothing_empty_is_seen_after_a_rotation():
     assert torch.allclose(Augmentation({"rotate": 45.0, "shift": 0.2, "zoom": 0.3})(white), white, atol=1e-4)
 
 
+@pytest.mark.parametrize("grey", [0.1, 0.2, 0.5])
+def test_light_is_a_fraction_of_what_is_there(grey):
+    """An image of one grey g keeps its mean through a change of contrast: g (1 - 0.2) to g (1 + 0.2)."""
+    torch.manual_seed(0)
+    changed = (Augmentation({"light": 0.2})(torch.full((2000, 3, 2, 2), 2 * grey - 1)) + 1) / 2
+    assert changed.min() == pytest.approx(0.8 * grey, abs=0.002 * grey + 1e-6)
+    assert changed.max() == pytest.approx(1.2 * grey, abs=0.002 * grey + 1e-6)
+    assert changed.mean() == pytest.approx(grey, rel=0.02)
+
+
+def test_contrast_scales_the_distance_from_the_mean():
+    torch.manual_seed(0)
+    image = torch.full((2000, 3, 4, 4), 0.4)
+    image[..., 2:] = 0.6  # the mean is 0.5
+    changed = (Augmentation({"light": 0.2})(image * 2 - 1) + 1) / 2
+    brightness = changed.mean((1, 2, 3)) / 0.5
+    contrast = (changed[:, 0, 0, 3] - changed[:, 0, 0, 0]) / (0.2 * brightness)
+    for factor in (brightness, contrast):
+        assert 0.8 - 1e-3 <= factor.min() < 0.81
+        assert 1.19 < factor.max() <= 1.2 + 1e-3
+
+
 def test_light_leaves_grey_images_grey():
     grey = faces(8, 8)[:, :1].expand(-1, 3, -1, -1).contiguous()
     changed = Augmentation({"light": 0.5})(grey)

@@ -24,6 +24,7 @@ from dakit.stages.translator import (
     Objective,
     TrainedTranslator,
     TrainTranslator,
+    _Followed,
     critic_loss,
     generator_loss,
     to_uint8,
@@ -553,7 +554,7 @@ def test_the_first_step_is_adams(tmp_path: Path) -> None:
             torch.testing.assert_close(start - after, 0.01 * g / (g.abs() + 1e-8), rtol=1e-3, atol=1e-6)
 
 
-def test_the_draws_of_version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_draws_of_version_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not right or wrong, but the same in every release: where they change, ``version`` must rise with them."""
     values = torch.arange(6, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 6)
     source, target = TensorImages(values), TensorImages(values + 100)
@@ -565,7 +566,7 @@ def test_the_draws_of_version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return {}
 
     monkeypatch.setattr(TrainTranslator, "step", look)
-    assert TrainTranslator.version == 2
+    assert TrainTranslator.version == 3
     stage = TrainTranslator(**{**STEP, "batch_size": 2, "steps": 3})
     stage.run(tiny.context(tmp_path), source=source, target=target)
     assert drawn == [[4, 5, 105, 101], [0, 1, 103, 102], [2, 3, 100, 104]]
@@ -577,3 +578,16 @@ def test_every_row_of_a_picture_has_its_title(tmp_path: Path, monkeypatch: pytes
     run(tmp_path, steps=4, samples=3, sample_rows=2)
     assert titles == {"samples.png": ["source", "step 0", "step 2", "step 4"], "pairs.png": ["source", "generated"]}
     assert [name for name, _ in load_strips(tmp_path / "samples.npz")] == ["source", "step 0", "step 2", "step 4"]
+
+
+@pytest.mark.parametrize("each", [1, 2, 40, 400])
+def test_followed_images_are_of_every_class_wherever_they_stand(each: int) -> None:
+    """Two or one of each class, the first ones; sorted by class, as folders are, and in turns."""
+    count = 5 * each
+    for labels in ([k for k in range(5) for _ in range(each)], [k for _ in range(each) for k in range(5)]):
+        images = torch.arange(count).view(-1, 1, 1, 1).expand(-1, 3, 2, 2)
+        source = TensorImages((images % 256).to(torch.uint8), labels, classes=tuple("abcde"))
+        followed = _Followed(source, 7, None, None)  # type: ignore[arg-type]
+        places = [[i for i, label in enumerate(labels) if label == k][: 2 if k < 2 else 1] for k in range(5)]
+        wanted = [i for some in places for i in some]
+        assert followed.originals[:, 0, 0, 0].tolist() == [i % 256 for i in wanted]
