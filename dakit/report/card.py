@@ -57,8 +57,8 @@ Macro accuracy (Ave., the mean of the classes' recalls) and recall per class, in
 
 ## Versions
 
-What this model and all that it was made from were made with: {versions}; Python {python}, {platform}; on {device}{tf32}.
-Plugins: {plugins}.
+What this model and all that it was made from were made with: {versions}; Python {python}, {platform}; on
+{device}{tf32}. Plugins: {plugins}.
 
 <details><summary>The recipe as the last dakit run read it</summary>
 

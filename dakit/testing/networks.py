@@ -148,7 +148,10 @@ def evaluation_sees_one_image_at_a_time(spec: Spec[Any]) -> None:
         together, again, alone = network(given), network(given), network(given[1:2])
     wanted(all(map(torch.equal, outputs(together), outputs(again))), "two passes differ")
     pairs = zip(outputs(together), outputs(alone), strict=True)
-    near = all(torch.allclose(many[1:2], one, rtol=1e-3, atol=1e-4) for many, one in pairs)
+    # Sums of another batch are added in another order: the error of a small value is one of the large values around it.
+    near = all(
+        torch.allclose(many[1:2], one, rtol=1e-3, atol=1e-4 + 1e-5 * float(one.abs().max())) for many, one in pairs
+    )
     wanted(near, "an image alone gives another result than in a batch")
 
 
