@@ -24,7 +24,7 @@ def test_every_row_is_compared_with_the_baseline(load, tmp_path):
     )  # the toys have several images of each
     assert rows["cycleat"]["weights"] == "last"
     assert "- Weights of s2t, fine_tune, cycleat: those of the last step." in table
-    alone = pipeline.run(recipe, rows=["cycleat"], out=tmp_path)
+    alone = pipeline.run(recipe, rows=["cycleat"], out=tmp_path / "alone")
     assert alone.comparisons == {"cycleat": "the baseline fine_tune was not run"}
 
 
