@@ -22,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from PIL import Image
 
 from dakit import pipeline
+from dakit.outcome import Outcome
 from dakit.recipe import load_recipe
 
 ROWS = ["both", "target_only", "source_only"]
@@ -184,7 +185,8 @@ class Edits(RuleBasedStateMachine):
         there = plain(self.root / "run")
         assert set(self.rows) <= set(there)
         shutil.rmtree(self.root / "empty", ignore_errors=True)
-        pipeline.run(self.load(), rows=list(there), out=self.root / "empty")
+        anew = pipeline.run(self.load(), rows=list(outcome.summaries), out=self.root / "empty")
+        assert predictions(outcome) == predictions(anew)
         assert there == plain(self.root / "empty")
         again = pipeline.run(self.load(), rows=self.rows, out=self.root / "run")
         assert (again.made, again.reused) == (0, outcome.made + outcome.reused)
@@ -254,6 +256,14 @@ class Edits(RuleBasedStateMachine):
         self.home.cleanup()
 
 
+def predictions(outcome: Outcome) -> dict[str, list[Any]]:
+    """To the last bit: an edit that a table in points does not show is seen here."""
+    return {
+        row: sorted((one.seed, one.fold, one.evaluation.probabilities.tolist()) for one in rounds)
+        for row, rounds in outcome.rounds.items()
+    }
+
+
 def plain(folder: Path) -> dict[str, Any]:
     rows = json.loads((folder / "results.json").read_text())["rows"]
     return {row: rows[row] for row in sorted(rows)}
@@ -276,8 +286,31 @@ def run_machine(examples: int, steps: int) -> None:
     )  # fmt: skip
 
 
+def test_the_table_is_that_of_an_empty_folder_after_each_kind_of_edit():
+    """Every rule once, in an order in which each has something to spoil."""
+    world = Edits()
+    world.begin()
+    for name in ("gain", "scale", "noise"):
+        world.parameter(name=name, value=0.5)
+    for name in ("neighbours", "code", "dataset_version", "stage_version"):
+        world.whole_number(name=name, value=3)
+    for where in ("lab/a", "real"):
+        world.image(where=where, number=1, seed=700)
+    world.label(number=4, label="b")
+    world.group(number=5, group="")
+    world.luck(luck=0.5)
+    world.other_rows(rows=["source_only"])
+    world.fresh(stage="pretrain")
+    world.engine(seeds=[1], precision="bf16")
+    world.class_order()
+    for number, whole in ((0, True), (3, False)):
+        world.deletion(number=number, whole=whole)
+    world.other_rows(rows=list(ROWS))
+    world.teardown()
+
+
 def test_the_table_is_that_of_an_empty_folder_whatever_was_edited():
-    run_machine(examples=3, steps=8)
+    run_machine(examples=2, steps=6)
 
 
 @pytest.mark.slow
