@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -143,3 +144,36 @@ def test_a_folder_of_parts_is_not_taken_for_classes(tmp_path, registry):
         Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
     with pytest.raises(DakitError, match=r"target: .*test and train where class folders are expected"):
         look("target", tmp_path, registry)
+
+
+def test_folders_below_the_classes_are_suggested_as_groups():
+    videos = [f"real/{name}/{video}/{i}.png" for name in "ab" for video in ("v0", "v1") for i in range(3)]
+    pattern = r"^[^/]+/([^/]+)/"
+    assert suggest_groups(named(videos, [0] * 6 + [1] * 6)) == (pattern, 2)
+    assert [re.search(pattern, "/".join(Path(name).parts[1:]))[1] for name in videos[:4]] == ["v0", "v0", "v0", "v1"]
+    flat = [f"real/{name}/{i}.png" for name in "ab" for i in range(6)]
+    assert suggest_groups(named(flat, [0] * 6 + [1] * 6)) is None
+    one_each = [f"real/{name}/v{i}/x.png" for name in "ab" for i in range(6)]
+    assert suggest_groups(named(one_each, [0] * 6 + [1] * 6)) == (pattern, 6)  # v0 of a and v0 of b: safe, and told
+
+
+def test_look_tells_of_a_range_of_labels_and_of_what_is_passed_over(tmp_path, registry):
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(2):
+            values = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
+            Image.fromarray(values).save(tmp_path / "set" / name / f"{i}.png")
+    (tmp_path / "set" / "a" / "x.heic").touch()
+    with pytest.raises(
+        DakitError, match=r"^source: .*such as `range: \[0, 4095\]`; for init: --range source=BLACK,WHITE"
+    ):
+        look("source", tmp_path / "set", registry)
+    found = look("source", tmp_path / "set", registry, {"range": [0, 4095]})
+    assert (found.unreadable, found.unlabelled, found.passed_over) == (0, "", "1 file: .heic 1")
+    assert found.params["range"] == [0, 4095]
+    rows = [f"set/{name}/{i}.png,{name if i else ''}" for name in "ab" for i in range(2)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *rows, ""]))
+    found = look("source", tmp_path / "list.csv", registry, {"range": [0, 4095]})
+    paths = ", ".join(str(tmp_path / "set" / name / "0.png") for name in "ab")
+    assert found.unlabelled == f"2 of 4 images have no label: {paths}"
+    assert look("auxiliary", tmp_path / "list.csv", registry, {"range": [0, 4095]}).unlabelled == ""

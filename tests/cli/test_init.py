@@ -269,3 +269,18 @@ def test_mistakes(pictures, dakit, change, said):
     code, _, err = dakit("init", pictures, "--groups", "none", *change)
     assert code == 2
     assert said in err
+
+
+@pytest.mark.parametrize("given", ["real=0,4095", "target", "target=0", "target=5,5", "target=a,b"])
+def test_a_range_that_is_none_is_refused(pictures, dakit, given):
+    code, _, err = dakit("init", pictures, "--groups", "none", "--range", given)
+    assert code == 2
+    assert f"--range {given}: expected ROLE=BLACK,WHITE with one of source, auxiliary, target" in err
+
+
+def test_a_range_stands_in_the_recipe(pictures, dakit):
+    code, _, err = dakit("init", pictures, "--groups", "none", "--range", "target=0,4095", "--range", "source=0,1")
+    assert code == 0, err
+    data = load_recipe("my_pictures.yaml").document["data"]
+    assert (data["target"]["range"], data["source"]["range"]) == ([0, 4095], [0, 1])
+    assert "range" not in data["auxiliary"]
