@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from dakit.interfaces import Prediction
 from dakit.plugins import find_plugins
 from dakit.registry import Registry
-from dakit.training import Trainer
+from dakit.training.trainer import Trainer
 
 SHAPES = [(256, 64), (512, 32), (1024, 16), (2048, 8)]  # the stages of a ResNet-50 that sees 256 pixels
 BATCH = 16

@@ -11,7 +11,7 @@ import torch
 from dakit.interfaces import Prediction
 from dakit.plugins import find_plugins
 from dakit.registry import KINDS, Registry
-from dakit.training import Trainer
+from dakit.training.trainer import Trainer
 
 REGISTRY = Registry(find_plugins())
 NEEDED: dict[str, dict[str, Any]] = {"torchvision": {"arch": "alexnet"}, "timm": {"arch": "resnet18"}}

@@ -15,7 +15,7 @@ from dakit.interfaces import Classifier, Discriminator, Prediction, Spec, Transf
 from dakit.plugins import find_plugins
 from dakit.registry import Registry
 from dakit.stages.translator import ImagePool, TrainTranslator
-from dakit.training import Trainer
+from dakit.training.trainer import Trainer
 
 REGISTRY = Registry(find_plugins())
 BLOCKS, WIDTH, CLASSES = 9, 64, 7

@@ -12,7 +12,7 @@ normal with the standard deviation named, cut off symmetrically at 2.4 of them s
 Ways: "images", every image its own group; "independent", the same without common difficulty; "folds", five of them,
 each with a network and luck of its own; "groups", three images of one person, who share half of what is not chance.
 Classes are of unequal size, the largest three times the smallest. The errors are those of
-:class:`dakit.metrics.Estimate`, whose distribution is integrated here instead of drawn.
+:class:`dakit.statistics.metrics.Estimate`, whose distribution is integrated here instead of drawn.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import numpy.typing as npt
 from scipy.special import ndtri, stdtr, stdtrit
 
 from dakit.files import write_json
-from dakit.metrics import Estimate, Tally
+from dakit.statistics.metrics import Estimate, Tally
 
 Array = npt.NDArray[Any]
 ROWS = 10
@@ -157,7 +157,10 @@ def table(
 
 
 def tail(distance: Array, estimates: Array) -> Array:
-    """P(error >= distance in size) of each estimate, on the last axis; see :meth:`dakit.metrics.Estimate.test`."""
+    """P(error >= distance in size) of each estimate, on the last axis.
+
+    See :meth:`dakit.statistics.metrics.Estimate.test`.
+    """
     middle = (np.arange(60) + 0.5) / 60
     by_images = np.sqrt(estimates[..., 1, None]) * stdtrit(estimates[..., 2, None], middle)
     return _tail(distance, estimates, by_images)

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dakit.errors import did_you_mean
 from dakit.interfaces import Context, Engine
-from dakit.training import Trainer
+from dakit.training.trainer import Trainer
 
 SECONDS = 1.0  # that the rounds of one benchmark may take, but never fewer than three rounds
 

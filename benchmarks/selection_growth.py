@@ -29,7 +29,7 @@ from dakit.data.features import feature_chunks
 from dakit.files import write_json
 from dakit.interfaces import File, Sample
 from dakit_builtins import neighbour_selectors
-from dakit_builtins.neighbour_selectors import FeatureKnn, TsneKnn
+from dakit_builtins.selectors.neighbour_selectors import FeatureKnn, TsneKnn
 
 PAPER = 148_720
 WAYS: dict[str, tuple[type, bool]] = {

@@ -15,9 +15,9 @@ from dakit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from dakit.errors import DakitError as DakitError
     from dakit.errors import RecipeError as RecipeError
-    from dakit.pipeline import run as run
-    from dakit.recipe import load_recipe as load_recipe
-    from dakit.runs import open_run as open_run
+    from dakit.pipeline.run import run as run
+    from dakit.recipe.load import load_recipe as load_recipe
+    from dakit.results.runs import open_run as open_run
 
 __version__ = "0.3.0"
 __all__ = ["DakitError", "RecipeError", "hookimpl", "load_recipe", "open_run", "run"]
@@ -26,9 +26,9 @@ __all__ = ["DakitError", "RecipeError", "hookimpl", "load_recipe", "open_run", "
 _LAZY = {
     "DakitError": "dakit.errors",
     "RecipeError": "dakit.errors",
-    "load_recipe": "dakit.recipe",
-    "open_run": "dakit.runs",
-    "run": "dakit.pipeline",
+    "load_recipe": "dakit.recipe.load",
+    "open_run": "dakit.results.runs",
+    "run": "dakit.pipeline.run",
 }
 
 

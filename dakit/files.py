@@ -73,8 +73,12 @@ def content_digest(path: Path) -> str:
     return found
 
 
-def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with dakit, by name; in a checkout they lie beside the package."""
+def shipped(folder: str) -> Path:
+    """A folder that comes with dakit, such as "recipes"; in a checkout it lies beside the package."""
     here = Path(__file__).parent
-    folder = here / "_recipes" if (here / "_recipes").is_dir() else here.parent / "recipes"
-    return {path.stem: path for path in sorted(folder.rglob("*.yaml"))}
+    return here / f"_{folder}" if (here / f"_{folder}").is_dir() else here.parent / folder
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with dakit, by name."""
+    return {path.stem: path for path in sorted(shipped("recipes").rglob("*.yaml"))}

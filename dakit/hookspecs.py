@@ -1,4 +1,4 @@
-"""The questions dakit asks a plugin: one hook per kind, each answered with ``{name: factory}``.
+"""The questions dakit asks a plugin: one hook per kind, each answered with ``{name: factory}``, and one for commands.
 
 A factory is a class or a function. Its signature is its schema: a recipe may set exactly the keyword
 parameters that it names. Arguments that dakit itself passes come first and are listed in each docstring.
@@ -63,3 +63,8 @@ def dakit_observers() -> Factories:  # type: ignore[empty-body]
 @hookspec
 def dakit_stages() -> Factories:  # type: ignore[empty-body]
     """Stages, the verbs of a recipe: ``factory(*, ...) -> Stage``."""
+
+
+@hookspec
+def dakit_preparations() -> Factories:  # type: ignore[empty-body]
+    """What is done to images before a recipe: commands of ``dakit prepare``, whose signatures typer reads."""

@@ -1,6 +1,8 @@
 """The contract between dakit and its plugins, on one page.
 
 Everything here is a shape, not a base class: a plugin needs ``from dakit import hookimpl`` and torch.
+
+It is one thing: the page that a plugin's author reads.
 """
 
 from __future__ import annotations
@@ -167,8 +169,8 @@ class TransferLoss(Protocol):
     One method is optional: ``condense(teacher) -> Prediction``, a prediction of the same batch that holds only
     what the loss needs of a teacher (other parts with a second dimension of 0), so that
     ``loss(condense(t), s) == loss(t, s)``. With it a frozen teacher is asked once per image and its answer kept,
-    in half precision; see :class:`dakit.teacher.Teacher`. A class attribute ``zero_when_equal = True`` promises the
-    value 0 where student and teacher are equal; it is checked.
+    in half precision; see :class:`dakit.training.teacher.Teacher`. A class attribute ``zero_when_equal = True``
+    promises the value 0 where student and teacher are equal; it is checked.
     """
 
     def __call__(self, teacher: Prediction, student: Prediction, /) -> Tensor: ...

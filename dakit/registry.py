@@ -7,6 +7,7 @@ import re
 import types
 import typing
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
@@ -20,7 +21,7 @@ from dakit import interfaces
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Spec, plain
 from dakit.optional import misspelt
-from dakit.plugins import Plugins
+from dakit.plugins import Plugin, Plugins
 
 
 @dataclass(frozen=True)
@@ -86,23 +87,39 @@ class Registry:
         if kind not in KINDS:
             raise DakitError(f'there is no kind "{kind}"{did_you_mean(kind, KINDS)}')
         if kind not in self._entries:
-            found = []
-            for impl in getattr(self.plugins.manager.hook, KINDS[kind].hook).get_hookimpls():
-                plugin = self.plugins.plugin(impl.plugin_name)
-                try:
-                    offers = dict(impl.function())
-                    wrong = [name for name, factory in offers.items() if not _offered(name, factory)]
-                    if wrong:
-                        raise TypeError(f"expected {{name: class or function}} without / in a name, not {wrong[0]!r}")
-                except Exception as error:  # whatever a stranger's hook raises is theirs, and is told
-                    where = f"{plugin.distribution}/{plugin.name}: {KINDS[kind].hook}"
-                    self._failures.append(f"{where} fails: {type(error).__name__}: {error}")
-                    continue
-                found += [
-                    Entry(kind, name, plugin.distribution, factory, plugin.code) for name, factory in offers.items()
-                ]
-            self._entries[kind] = sorted(found, key=lambda entry: (entry.name, entry.distribution))
+            entries = [
+                Entry(kind, name, plugin.distribution, factory, plugin.code)
+                for plugin, name, factory in self._offers(KINDS[kind].hook)
+            ]
+            self._entries[kind] = sorted(entries, key=lambda entry: (entry.name, entry.distribution))
         return self._entries[kind]
+
+    def preparations(self) -> dict[str, Callable[..., Any]]:
+        """The commands of ``dakit prepare``; ``distribution/name`` where two plugins offer the same name.
+
+        Raises:
+            DakitError: a plugin's hook fails.
+        """
+        offers = list(self._offers("dakit_preparations"))
+        if self._failures:
+            raise DakitError("; ".join(self._failures))
+        counts = Counter(name for _, name, _ in offers)
+        return {name if counts[name] == 1 else f"{p.distribution}/{name}": command for p, name, command in offers}
+
+    def _offers(self, hook: str) -> Iterator[tuple[Plugin, str, Callable[..., Any]]]:
+        """What plugins answer; one whose hook fails offers nothing, and that is told."""
+        for implementation in getattr(self.plugins.manager.hook, hook).get_hookimpls():
+            plugin = self.plugins.plugin(implementation.plugin_name)
+            try:
+                offers = dict(implementation.function())
+                wrong = [name for name, factory in offers.items() if not _offered(name, factory)]
+                if wrong:
+                    raise TypeError(f"expected {{name: class or function}} without / in a name, not {wrong[0]!r}")
+            except Exception as error:  # whatever a stranger's hook raises is theirs, and is told
+                where = f"{plugin.distribution}/{plugin.name}: {hook}"
+                self._failures.append(f"{where} fails: {type(error).__name__}: {error}")
+                continue
+            yield from ((plugin, name, factory) for name, factory in offers.items())
 
     def called(self, kind: str, name: str) -> list[Entry]:
         """Every factory called ``name``, or ``distribution/name``."""

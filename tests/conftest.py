@@ -13,9 +13,9 @@ import torch
 
 import toys as toys_module
 from dakit.cli import main
-from dakit.plans import Recipe
 from dakit.plugins import find_plugins
-from dakit.recipe import load_recipe
+from dakit.recipe.load import load_recipe
+from dakit.recipe.plans import Recipe
 from dakit.registry import Registry
 
 
@@ -119,7 +119,7 @@ variants:
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small image files in ``source``, ``web`` and ``target``, and a finished ``run`` on them; not to be changed."""
-    from dakit.pipeline import run
+    from dakit.pipeline.run import run
     from layouts import EXPRESSIONS, picture
 
     root = tmp_path_factory.mktemp("faces")

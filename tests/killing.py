@@ -24,11 +24,11 @@ import kornia.augmentation  # noqa: F401  what a run imports late, a child would
 import openTSNE  # noqa: F401
 
 import dakit.report.pictures
-import dakit.store
-import dakit.training
-from dakit import pipeline
-from dakit.plans import Recipe
-from dakit.recipe import load_recipe
+import dakit.results.store
+import dakit.training.trainer
+from dakit.pipeline import run as pipeline
+from dakit.recipe.load import load_recipe
+from dakit.recipe.plans import Recipe
 
 SMALL = [
     "engine.device=cpu", "engine.checkpoint_steps=2", "engine.channels_last=true", "pretrain.steps=5",
@@ -52,15 +52,15 @@ class Life:
         self.tell = tell
         self.count = 0
         sys.addaudithook(self._audit)
-        for module in (dakit.store, dakit.training):
+        for module in (dakit.results.store, dakit.training.trainer):
             module.save_file = self._in_two_halves(module.save_file)  # type: ignore[attr-defined]
-        backward = dakit.training.Trainer.backward
+        backward = dakit.training.trainer.Trainer.backward
 
         def counted(trainer: Any, losses: Any) -> None:
             self.event("backward")
             backward(trainer, losses)
 
-        dakit.training.Trainer.backward = counted  # type: ignore[method-assign]
+        dakit.training.trainer.Trainer.backward = counted  # type: ignore[method-assign]
 
     def event(self, what: str) -> None:
         self.count += 1

@@ -25,13 +25,14 @@ from torch import Tensor, nn
 
 import tiny
 import toys
-from dakit import hookimpl, pipeline, processes
+from dakit import hookimpl, processes
 from dakit.data.features import nearest, share
 from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
 from dakit.interfaces import Context, Engine, ImageSet, Sample, Selection, Selector, Trained
+from dakit.pipeline import run as pipeline
 from dakit.plugins import find_plugins
-from dakit.recipe import load_recipe
+from dakit.recipe.load import load_recipe
 from dakit.registry import Registry
 from dakit.stages import domains
 from dakit.stages import translator as translator_module
@@ -39,10 +40,10 @@ from dakit.stages.classifier import TrainClassifier
 from dakit.stages.domains import MapDomains
 from dakit.stages.synthesise import Synthesise
 from dakit.stages.translator import TrainTranslator
-from dakit.stopping import Stopped, signals
-from dakit.training import Trainer
-from dakit_builtins.attention_transfer import AttentionTransfer
-from dakit_builtins.neighbour_selectors import FeatureKnn, TsneKnn
+from dakit.training.stopping import Stopped, signals
+from dakit.training.trainer import Trainer
+from dakit_builtins.selectors.neighbour_selectors import FeatureKnn, TsneKnn
+from dakit_builtins.transfer_losses.attention_transfer import AttentionTransfer
 
 PLAIN, NORM = tiny.spec(tiny.Classifier), tiny.spec(tiny.Classifier, norm=True)
 SOURCE, OTHER = tiny.images([0, 1, 2] * 4, seed=1), tiny.images([2, 1, 0] * 4, seed=2)

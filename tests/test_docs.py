@@ -30,7 +30,7 @@ from dakit.cli import app
 from dakit.files import shipped_recipes
 from dakit.interfaces import Prediction
 from dakit.plugins import find_plugins
-from dakit.recipe import load_recipe
+from dakit.recipe.load import load_recipe
 from dakit.registry import Registry
 
 ROOT = Path(__file__).parent.parent

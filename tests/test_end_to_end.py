@@ -12,8 +12,8 @@ import dakit
 import layouts
 from dakit.errors import DakitError, RecipeError
 from dakit.files import shipped_recipes
-from dakit.outcome import results_json
-from dakit.pipeline import plan, run
+from dakit.pipeline.outcome import results_json
+from dakit.pipeline.run import plan, run
 
 TINY_NETWORKS = [
     "data.size=32",

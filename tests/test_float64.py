@@ -19,11 +19,11 @@ from dakit.data.augment import Augmentation
 from dakit.data.features import fit_pca, nearest_with_reuse
 from dakit.interfaces import Prediction
 from dakit.stages.translator import critic_loss, generator_loss, to_uint8
-from dakit_builtins.attention_transfer import AttentionTransfer
-from dakit_builtins.patchgan import PatchGAN
-from dakit_builtins.resnet_cifar import ResNetCifar
-from dakit_builtins.resnet_generator import ResnetGenerator
-from dakit_builtins.soft_targets import SoftTargets
+from dakit_builtins.classifiers.resnet_cifar import ResNetCifar
+from dakit_builtins.discriminators.patchgan import PatchGAN
+from dakit_builtins.transfer_losses.attention_transfer import AttentionTransfer
+from dakit_builtins.transfer_losses.soft_targets import SoftTargets
+from dakit_builtins.translators.resnet_generator import ResnetGenerator
 
 THERE, HERE = torch.device("cpu", 0), torch.device("cpu")
 

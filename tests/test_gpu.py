@@ -19,14 +19,14 @@ import dakit
 import tiny
 from dakit.data.sets import TensorImages
 from dakit.interfaces import Context, Engine, Prediction, Spec, Trained
-from dakit.pipeline import plan, run
+from dakit.pipeline.run import plan, run
 from dakit.registry import Registry
 from dakit.stages.classifier import TrainClassifier
 from dakit.stages.translator import ImagePool, TrainTranslator
-from dakit.training import Trainer
-from dakit_builtins.attention_transfer import AttentionTransfer
+from dakit.training.trainer import Trainer
 from dakit_builtins.layers import ConvToFew, InstanceNorm, ReflectionPad
-from dakit_builtins.neighbour_selectors import FeatureKnn
+from dakit_builtins.selectors.neighbour_selectors import FeatureKnn
+from dakit_builtins.transfer_losses.attention_transfer import AttentionTransfer
 
 DEVICE: Any = os.environ.get("DAKIT_TEST_DEVICE", "cuda")
 

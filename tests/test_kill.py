@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import killing
-from dakit.verify import verify
+from dakit.results.verify import verify
 
 
 def artifacts(folder: Path) -> dict[str, str]:

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dakit.advice.doctor import Looks, Opened, duplicates
 from dakit.data.kept import Kept
 from dakit.data.sequences import lean_paths
 from dakit.data.sets import FileImages, Sealed, Subset, Unlabelled, Withheld
 from dakit.data.splits import Split
-from dakit.doctor import Looks, Opened, duplicates
 
 MEGABYTE = 1e6
 

@@ -6,13 +6,13 @@ from typing import ClassVar
 import pytest
 from torch import nn
 
-from dakit import pipeline
 from dakit.errors import DakitError, RecipeError
 from dakit.interfaces import Observer
-from dakit.observers import Observers
 from dakit.optional import OPTIONAL, misspelt, near
+from dakit.pipeline import run as pipeline
+from dakit.pipeline.observers import Observers
 from dakit.plugins import find_plugins
-from dakit.recipe import load_recipe
+from dakit.recipe.load import load_recipe
 from dakit.registry import KINDS, Registry
 from toys import RECIPE
 

@@ -17,11 +17,11 @@ from dakit.data.sets import read_image
 from dakit.errors import DakitError, RecipeError
 from dakit.interfaces import File, Folder
 from dakit.plugins import find_plugins
-from dakit.recipe import load_recipe
+from dakit.recipe.load import load_recipe
+from dakit.recipe.yaml_lines import read_yaml
 from dakit.registry import Registry
-from dakit.yaml_lines import read_yaml
-from dakit_builtins.image_folder import image_folder
-from dakit_builtins.manifest import manifest
+from dakit_builtins.datasets.image_folder import image_folder
+from dakit_builtins.datasets.manifest import manifest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [*(ROOT / "dakit").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dakit import benchmarks
 from dakit.data.sets import TensorImages
+from dakit.files import shipped
 from dakit.interfaces import Context, Engine, Prediction, Spec, Trained
-from dakit.metrics import Evaluation
+from dakit.statistics.metrics import Evaluation
 
 CLASSES = ("a", "b", "c")
 
@@ -160,7 +160,7 @@ def right(counts: Sequence[int], of: Sequence[int]) -> Evaluation:
 
 def benchmark_file(name: str) -> ModuleType:
     """A file of ``benchmarks/``, which is no package, as a module."""
-    found = importlib.util.spec_from_file_location(f"benchmarks_{name}", benchmarks.folder() / f"{name}.py")
+    found = importlib.util.spec_from_file_location(f"benchmarks_{name}", shipped("benchmarks") / f"{name}.py")
     assert found is not None
     assert found.loader is not None
     module = importlib.util.module_from_spec(found)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dakit import hookimpl
 from dakit.data.sets import TensorImages
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Prediction, Spec, Trained, Translator
-from dakit.training import trained
+from dakit.training.trainer import trained
 
 
 def toy_images(

@@ -1,4 +1,8 @@
-"""The command line, one file per command. Nothing heavy is imported at the top: ``--help`` must answer at once."""
+"""The command line, one file per command. It never computes: a command reads its options, calls
+a room, and prints.
+
+Nothing heavy is imported at the top: ``--help`` must answer at once.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +73,7 @@ def main() -> None:
     code 2, a signal in 128 + its number.
     """
     from dakit import processes
-    from dakit.stopping import Stopped, signals
+    from dakit.training.stopping import Stopped, signals
 
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")  # Pillow's; such an image is refused, and named
     who = f"dakit, process {processes.rank()} of {processes.count()}" if processes.count() > 1 else "dakit"

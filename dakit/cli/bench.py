@@ -31,8 +31,8 @@ def bench(
     import sys
     import tempfile
 
-    from dakit.benchmarks import folder, summary
-    from dakit.files import write_json
+    from dakit.cli.benchmarks import summary
+    from dakit.files import shipped, write_json
 
     earlier = None if compare is None else _saved(compare)
     if save is not None and not save.replace("-", "").replace("_", "").replace(".", "").isalnum():
@@ -44,9 +44,10 @@ def bench(
     one_of("--precision", precision, ("fp32", "bf16", "fp16"))
     with tempfile.TemporaryDirectory() as scratch:
         written = Path(scratch, "results.json")
+        folder = str(shipped("benchmarks"))
         command = [
-            sys.executable, "-m", "pytest", str(folder()), "-c", str(Path(scratch, "none.ini")),
-            f"--rootdir={folder()}", "-p", "no:cacheprovider", "-o", "python_files=bench_*.py",
+            sys.executable, "-m", "pytest", folder, "-c", str(Path(scratch, "none.ini")),
+            f"--rootdir={folder}", "-p", "no:cacheprovider", "-o", "python_files=bench_*.py",
             "-o", "python_functions=bench_*", "--benchmark-quiet", f"--benchmark-json={written}", "-q",
             *(f"--{key}={value}" for key, value in
               (("device", device), ("size", size), ("batch", batch), ("precision", precision))),
@@ -82,7 +83,7 @@ def _saved(name: str) -> dict[str, Any]:
 
 
 def _print(run: dict[str, Any], earlier: dict[str, Any] | None, name: str | None) -> None:
-    from dakit.benchmarks import ratio
+    from dakit.cli.benchmarks import ratio
 
     machine = ", ".join(f"{key} {value}" for key, value in run["machine"].items())
     most = {name: value / 1e9 for name, value in run["ceilings"].items()}

@@ -14,9 +14,9 @@ def check(
     plugin: PluginFiles = None,
 ) -> None:
     """Check a recipe, with all its variants and profiles; where the data is there, that and the networks."""
-    from dakit import pipeline
     from dakit.errors import RecipeError
-    from dakit.recipe import load_recipe
+    from dakit.pipeline import run as pipeline
+    from dakit.recipe.load import load_recipe
 
     loaded = load(recipe, profile, set_, plugin)
     problems: dict[str, None] = {}

@@ -101,8 +101,8 @@ def _parameters(registry: Registry, entries: list[Entry], settings: Iterable[str
     import inspect
     import typing
 
+    from dakit.recipe.yaml_lines import read_yaml
     from dakit.registry import component_kind
-    from dakit.yaml_lines import read_yaml
 
     takes = {entry: set(inspect.signature(entry.factory).parameters) for entry in entries}
     params: dict[Entry, dict[str, Any]] = {entry: {} for entry in entries}

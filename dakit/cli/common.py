@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dakit.interfaces import Engine
-    from dakit.plans import Recipe
+    from dakit.recipe.plans import Recipe
     from dakit.registry import Registry
-    from dakit.runs import Run
+    from dakit.results.runs import Run
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe's name.")]
 Profile = Annotated[str | None, typer.Option("--profile", metavar="P", help="A set of overrides, such as demo.")]
@@ -58,7 +58,7 @@ def load(
     observe: list[str] | None = None,
 ) -> Recipe:
     """Read and check the recipe that the arguments name."""
-    from dakit.recipe import load_recipe
+    from dakit.recipe.load import load_recipe
 
     loaded = load_recipe(
         recipe, profile=profile, overrides=settings or (), observe=observe or (), plugins=plugins or ()

@@ -15,7 +15,7 @@ def compare(
     """Put several runs on one page: their numbers side by side, what was set differently, and what it cost."""
     from dakit.errors import DakitError
     from dakit.report.compare import write_comparison
-    from dakit.runs import open_run
+    from dakit.results.runs import open_run
 
     try:
         write_comparison([open_run(folder) for folder in runs], out)

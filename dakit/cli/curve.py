@@ -38,10 +38,11 @@ def curve(
 ) -> None:
     """Run a recipe with fewer target labels, and draw accuracy against their number."""
     numbers = _numbers(labels)
-    from dakit import pipeline, processes
-    from dakit.curve import curve as run_curve
-    from dakit.curve import curve_json
-    from dakit.progress import TerminalProgress
+    from dakit import processes
+    from dakit.pipeline import run as pipeline
+    from dakit.pipeline.curve import curve as run_curve
+    from dakit.pipeline.curve import curve_json
+    from dakit.pipeline.progress import TerminalProgress
 
     loaded = load(recipe, profile, set_, plugin)
     console = terminal(stderr=as_json)

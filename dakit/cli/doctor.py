@@ -24,7 +24,7 @@ from dakit.cli.common import (
 from dakit.errors import DakitError
 
 if TYPE_CHECKING:
-    from dakit.estimates import Estimate
+    from dakit.advice.estimates import Estimate
 
 
 def doctor(
@@ -44,9 +44,9 @@ def doctor(
     after a run with folds, labels in doubt. Labels of the test side stay closed.
     Exit code: 0 nothing or notes; 1 warnings; 2 errors.
     """
-    from dakit.doctor import SEVERITIES, examine, label_noise
-    from dakit.estimates import estimate
-    from dakit.progress import TerminalProgress
+    from dakit.advice.doctor import SEVERITIES, examine, label_noise
+    from dakit.advice.estimates import estimate
+    from dakit.pipeline.progress import TerminalProgress
 
     loaded = load(recipe, profile, set_, plugin)
     rows = chosen_rows(loaded, variant, all_variants)

@@ -25,9 +25,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a run's classifier, from uint8 pixels to probabilities, checked, with a model card beside it."""
-    from dakit.export import export as export_classifier
-    from dakit.inference import find_images
-    from dakit.runs import open_run
+    from dakit.results.runs import open_run
+    from dakit.use.export import export as export_classifier
+    from dakit.use.inference import find_images
 
     opened = open_run(run, plugins=plugin or ())
     rounds = chosen_rounds(opened, row, seed, fold)

@@ -17,7 +17,7 @@ from dakit.cli.common import Json, Overwrite, one_of, table
 from dakit.errors import DakitError
 
 if TYPE_CHECKING:
-    from dakit.starter import Found
+    from dakit.advice.starter import Found
 
 _Place = "folder of class folders, or CSV file (path,label,split,group)"
 
@@ -72,10 +72,10 @@ def init(
         raise DakitError(f"--out {out}: there is no folder {out.parent}")
     one_of("--device", device, ("auto", "cpu", "gpu"))
 
+    from dakit.advice.starter import choose_size, guess_roles, look, write_recipe
     from dakit.files import write_text
     from dakit.plugins import find_plugins
     from dakit.registry import Registry
-    from dakit.starter import choose_size, guess_roles, look, write_recipe
 
     registry = Registry(find_plugins())
     given = {"source": source and str(source), "auxiliary": auxiliary, "target": target and str(target)}
@@ -199,7 +199,7 @@ def _which(role: str, folder: Path) -> str:
 
 
 def _ask_groups(questions: _Questions, found: Found) -> str:
-    from dakit.starter import suggest_groups
+    from dakit.advice.starter import suggest_groups
 
     suggested = suggest_groups(found.images) if found.params["use"] == "image_folder" else None
     if suggested is None:
@@ -216,8 +216,8 @@ def _ask_groups(questions: _Questions, found: Found) -> str:
 
 def _ask_test(questions: _Questions, found: Found) -> str:
     """The part to test on where the names of the published parts do not say; else ""."""
+    from dakit.advice.starter import usual_split
     from dakit.data.parts import part_role
-    from dakit.starter import usual_split
 
     parts = Counter(found.images.parts or ())
     if len(parts) < 2 or usual_split(found.images):

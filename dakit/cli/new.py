@@ -15,9 +15,9 @@ def new(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The folder to make; else NAME.")] = None,
 ) -> None:
     """Start a plugin: a distribution with a working component, its tests and a recipe, to be made your own."""
+    from dakit.advice.scaffold import write
     from dakit.plugins import find_plugins
     from dakit.registry import Registry
-    from dakit.scaffold import write
 
     folder = out or Path(name)
     files = write(kind, name, folder, Registry(find_plugins()))

@@ -36,7 +36,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show what `run` would do: which stages run, which are cached, and which key changed."""
-    from dakit import pipeline
+    from dakit.pipeline import run as pipeline
 
     loaded = load(recipe, profile, set_, plugin)
     steps = pipeline.plan(loaded, rows=chosen_rows(loaded, variant, all_variants), out=out, until=until, fold=fold)

@@ -28,7 +28,7 @@ from dakit.cli.common import (
 from dakit.errors import DakitError
 
 if TYPE_CHECKING:
-    from dakit.inference import Predicted
+    from dakit.use.inference import Predicted
 
 
 def predict(
@@ -51,9 +51,9 @@ def predict(
 
     Exit code: 0; 1 where some image could not be read (it stands in the result, with the reason); 2 a mistake.
     """
-    from dakit.inference import classify, find_images, passed_over
-    from dakit.progress import TerminalProgress
-    from dakit.runs import open_run
+    from dakit.pipeline.progress import TerminalProgress
+    from dakit.results.runs import open_run
+    from dakit.use.inference import classify, find_images, passed_over
 
     if csv is not None and csv.exists() and not overwrite:
         raise DakitError(f"--csv {csv}: is there already; nothing was written (--overwrite replaces it)")

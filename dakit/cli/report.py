@@ -16,7 +16,7 @@ def report(run: RunArgument, out: Page = None, plugin: PluginFiles = None) -> No
     """Make the page of a run again: report.html, one file that opens without a network."""
     from dakit.errors import DakitError
     from dakit.report.page import write_page
-    from dakit.runs import open_run
+    from dakit.results.runs import open_run
 
     path = out or run / "report.html"
     opened = open_run(run, plugins=plugin or ())

@@ -42,9 +42,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a recipe: every stage that is not there yet, then the table."""
-    from dakit import pipeline, processes
-    from dakit.outcome import results_json
-    from dakit.progress import TerminalProgress
+    from dakit import processes
+    from dakit.pipeline import run as pipeline
+    from dakit.pipeline.outcome import results_json
+    from dakit.pipeline.progress import TerminalProgress
 
     loaded = load(recipe, profile, set_, plugin, observe)
     named = {spec.factory for spec in loaded.observers}

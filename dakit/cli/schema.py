@@ -15,8 +15,8 @@ def schema(plugin: PluginFiles = None) -> None:
     `dakit schema > schema.json`, and `# yaml-language-server: $schema=schema.json` in a recipe beside it.
     """
     from dakit.plugins import find_plugins
+    from dakit.recipe.schema import recipe_schema
     from dakit.registry import Registry
-    from dakit.schema import recipe_schema
 
     registry = Registry(find_plugins(plugin or ()))
     typer.echo(json.dumps(recipe_schema(registry), indent=1))

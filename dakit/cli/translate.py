@@ -48,10 +48,10 @@ def translate(
 
     Folders keep their inner order below --out. Exit code: 0; 1 where some image could not be read; 2 a mistake.
     """
-    from dakit.inference import find_images, passed_over
-    from dakit.inference import translate as translate_files
-    from dakit.progress import TerminalProgress
-    from dakit.runs import open_run
+    from dakit.pipeline.progress import TerminalProgress
+    from dakit.results.runs import open_run
+    from dakit.use.inference import find_images, passed_over
+    from dakit.use.inference import translate as translate_files
 
     opened = open_run(run, plugins=plugin or ())
     engine = chosen_engine(opened, device)

@@ -16,7 +16,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Compare every file of a run with its checksum; exit code 1 when one is not what was written."""
-    from dakit.verify import verify as walk
+    from dakit.results.verify import verify as walk
 
     found = list(walk(run / "store"))
     if as_json:

@@ -1,1 +1,4 @@
-"""Image sets and what is done with them: splits, batches, augmentation on the device."""
+"""Image sets and what is done with them: reading, splits, batches, augmentation on the device, features.
+
+It never trains, and knows no recipe.
+"""

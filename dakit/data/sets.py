@@ -1,4 +1,7 @@
-"""Ready-made image sets: tensors, files, and views of other sets. Dataset plugins return the first two."""
+"""Ready-made image sets: tensors, files, and views of other sets. Dataset plugins return the first two.
+
+It is one thing: a set read from files, and the views of it that keep what a set promises.
+"""
 
 from __future__ import annotations
 

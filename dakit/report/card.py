@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import yaml
 
-from dakit.metrics import ONE_SEED, Summary, summarise
-from dakit.record import gathered
 from dakit.report.tables import plain_markdown, remarks, to_markdown
-from dakit.runs import Model, Run
+from dakit.results.record import gathered
+from dakit.results.runs import Model, Run
+from dakit.statistics.metrics import ONE_SEED, Summary, summarise
 
 _CARD = """\
 # {title}: {row}

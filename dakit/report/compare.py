@@ -11,7 +11,7 @@ from dakit.errors import DakitError
 from dakit.files import write_text
 from dakit.report import figures
 from dakit.report.page import command, cost, headline, render
-from dakit.runs import Run
+from dakit.results.runs import Run
 
 
 def write_comparison(runs: Sequence[Run], path: Path) -> None:

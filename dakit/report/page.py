@@ -13,7 +13,7 @@ import numpy as np
 from dakit.files import write_text
 from dakit.report import figures
 from dakit.report.thumbnails import Pictures, load_strips
-from dakit.runs import Run, RunStep
+from dakit.results.runs import Run, RunStep
 
 SAMPLES = "samples.npz"
 """Images of each domain, which a run keeps in its folder for its page."""
@@ -72,7 +72,7 @@ def write_page(run: Run, path: Path) -> None:
     """Write a run's page; what the run lacks is left out.
 
     Args:
-        run: finished or not, see :func:`~dakit.runs.open_run`.
+        run: finished or not, see :func:`~dakit.results.runs.open_run`.
         path: of the HTML file.
     """
     places = _Places(run)

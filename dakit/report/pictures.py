@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from dakit.files import written
-from dakit.metrics import Summary
+from dakit.statistics.metrics import Summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

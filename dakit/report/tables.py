@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dakit.comparison import METHOD, Comparison
-from dakit.metrics import ONE_SEED, Summary
+from dakit.statistics.comparison import METHOD, Comparison
+from dakit.statistics.metrics import ONE_SEED, Summary
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -1,4 +1,7 @@
-"""The verbs of a recipe. They come in by the same door as everyone's: this module is an entry point."""
+"""The verbs of a recipe. They come in by the same door as everyone's: this module is an entry point.
+
+A stage never knows its recipe, its key or where its results go.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ from dakit.data.batches import Batch, Batches, in_order, too_few
 from dakit.data.sets import Joined, Subset, published_validation, unlabelled_among
 from dakit.data.splits import Split
 from dakit.errors import DakitError
-from dakit.identity import identified
 from dakit.interfaces import (
     Classifier,
     Context,
@@ -30,9 +29,10 @@ from dakit.interfaces import (
 )
 from dakit.parameters import checked
 from dakit.report.thumbnails import attention, examples, save_strips, thumbnails
-from dakit.surroundings import undisturbed
-from dakit.teacher import Teacher
-from dakit.training import Trainer, derive_seed, trained
+from dakit.training.identity import identified
+from dakit.training.surroundings import undisturbed
+from dakit.training.teacher import Teacher
+from dakit.training.trainer import Trainer, derive_seed, trained
 
 SHOWN = 7
 """On so many images the attention of teacher and student is kept to be looked at."""

@@ -14,8 +14,8 @@ from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Selector, Spec, Trained
 from dakit.parameters import checked
 from dakit.report.pictures import domains_png
-from dakit.surroundings import undisturbed
-from dakit.training import Trainer, seed_everything
+from dakit.training.surroundings import undisturbed
+from dakit.training.trainer import Trainer, seed_everything
 
 
 class DomainsMapped(NamedTuple):

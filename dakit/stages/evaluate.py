@@ -10,11 +10,11 @@ import torch
 from dakit.data.batches import in_order
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Context, Positive, Prediction, TestSet, Trained
-from dakit.metrics import Evaluation
 from dakit.parameters import checked
 from dakit.report.thumbnails import pick
-from dakit.surroundings import undisturbed
-from dakit.training import Trainer
+from dakit.statistics.metrics import Evaluation
+from dakit.training.surroundings import undisturbed
+from dakit.training.trainer import Trainer
 
 MISTAKES = 12
 """So many wrongly classified images are kept to be looked at, the most confident ones."""

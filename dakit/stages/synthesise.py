@@ -15,14 +15,14 @@ from dakit.data.batches import in_order
 from dakit.data.sets import TensorImages
 from dakit.errors import DakitError
 from dakit.files import to_disk, write_json, written
-from dakit.health import lost_classes
-from dakit.identity import identified
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Prediction, Trained, Translator
 from dakit.parameters import checked
 from dakit.stages.translator import to_uint8
-from dakit.stopping import stepping
-from dakit.surroundings import undisturbed
-from dakit.training import Trainer, altered, checkpoints
+from dakit.statistics.health import lost_classes
+from dakit.training.identity import identified
+from dakit.training.stopping import stepping
+from dakit.training.surroundings import undisturbed
+from dakit.training.trainer import Trainer, altered, checkpoints
 
 
 class Synthesised(NamedTuple):

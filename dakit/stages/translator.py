@@ -1,4 +1,7 @@
-"""``train_translator``: stage I and stage II of CycleAT (Eq. 4-9), or a plain CycleGAN."""
+"""``train_translator``: stage I and stage II of CycleAT (Eq. 4-9), or a plain CycleGAN.
+
+It is one thing: the loss of both stages of CycleAT, with the discriminators that are half of it.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,6 @@ from dakit.data.augment import Augment, Augmentation
 from dakit.data.batches import Batches, too_few
 from dakit.data.sets import unlabelled_among
 from dakit.errors import DakitError, did_you_mean
-from dakit.health import lost_game
-from dakit.identity import identified
 from dakit.interfaces import (
     Classifier,
     Context,
@@ -34,9 +35,11 @@ from dakit.interfaces import (
 from dakit.parameters import checked
 from dakit.report.pictures import curves_png, grid_png
 from dakit.report.thumbnails import save_strips, thumbnails
-from dakit.surroundings import undisturbed
-from dakit.teacher import Teacher
-from dakit.training import Trainer, derive_seed, trained
+from dakit.statistics.health import lost_game
+from dakit.training.identity import identified
+from dakit.training.surroundings import undisturbed
+from dakit.training.teacher import Teacher
+from dakit.training.trainer import Trainer, derive_seed, trained
 
 Objective = Literal["log_saturating", "log", "least_squares"]
 

@@ -6,7 +6,7 @@ In a plugin's own tests, one line::
         check_transfer_loss(MyLoss, beta=2.0)
 
 A :class:`ContractError` names every check that failed, with what was found and what the contract wants and why.
-``dakit check-plugin NAME`` runs the same and prints a table.
+``dakit check-plugin NAME`` runs the same and prints a table. Nothing here is needed to run a recipe.
 """
 
 from __future__ import annotations

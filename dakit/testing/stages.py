@@ -29,9 +29,9 @@ from dakit.interfaces import (
     Translator,
 )
 from dakit.registry import Registry, component_kind, optional, schema, stage_inputs, stage_outputs, union_members
-from dakit.store import Store, digest
+from dakit.results.store import Store, digest
 from dakit.testing.contract import FIRST, Check, wanted
-from dakit.training import seed_everything
+from dakit.training.trainer import seed_everything
 
 SIZE, COUNT, CLASSES = 16, 48, ("a", "b", "c")
 

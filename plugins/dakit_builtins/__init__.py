@@ -12,11 +12,11 @@ from dakit.hookspecs import Factories, hookimpl
 @hookimpl
 def dakit_datasets() -> Factories:
     """Labelled and unlabelled images from folders, manifests, published layouts, and a renderer."""
-    from dakit_builtins.digits import digits
-    from dakit_builtins.face_datasets import bu3dfe, emotionet, sfew, web_faces
-    from dakit_builtins.image_folder import image_folder
-    from dakit_builtins.manifest import manifest
-    from dakit_builtins.synthetic_faces import synthetic_faces
+    from dakit_builtins.datasets.digits import digits
+    from dakit_builtins.datasets.face_datasets import bu3dfe, emotionet, sfew, web_faces
+    from dakit_builtins.datasets.image_folder import image_folder
+    from dakit_builtins.datasets.manifest import manifest
+    from dakit_builtins.datasets.synthetic_faces import synthetic_faces
 
     return {
         "bu3dfe": bu3dfe,
@@ -33,7 +33,7 @@ def dakit_datasets() -> Factories:
 @hookimpl
 def dakit_translators() -> Factories:
     """Image to image."""
-    from dakit_builtins.resnet_generator import ResnetGenerator
+    from dakit_builtins.translators.resnet_generator import ResnetGenerator
 
     return {"resnet_generator": ResnetGenerator}
 
@@ -41,7 +41,7 @@ def dakit_translators() -> Factories:
 @hookimpl
 def dakit_discriminators() -> Factories:
     """Real or generated."""
-    from dakit_builtins.patchgan import PatchGAN
+    from dakit_builtins.discriminators.patchgan import PatchGAN
 
     return {"patchgan": PatchGAN}
 
@@ -49,9 +49,9 @@ def dakit_discriminators() -> Factories:
 @hookimpl
 def dakit_classifiers() -> Factories:
     """Networks with logits, features and maps."""
-    from dakit_builtins.resnet_cifar import ResNetCifar
-    from dakit_builtins.timm_classifier import TimmClassifier
-    from dakit_builtins.torchvision_classifier import TorchvisionClassifier
+    from dakit_builtins.classifiers.resnet_cifar import ResNetCifar
+    from dakit_builtins.classifiers.timm_classifier import TimmClassifier
+    from dakit_builtins.classifiers.torchvision_classifier import TorchvisionClassifier
 
     return {"resnet_cifar": ResNetCifar, "timm": TimmClassifier, "torchvision": TorchvisionClassifier}
 
@@ -59,8 +59,8 @@ def dakit_classifiers() -> Factories:
 @hookimpl
 def dakit_transfer_losses() -> Factories:
     """Between teacher and student."""
-    from dakit_builtins.attention_transfer import AttentionTransfer
-    from dakit_builtins.soft_targets import SoftTargets
+    from dakit_builtins.transfer_losses.attention_transfer import AttentionTransfer
+    from dakit_builtins.transfer_losses.soft_targets import SoftTargets
 
     return {"attention_transfer": AttentionTransfer, "soft_targets": SoftTargets}
 
@@ -68,9 +68,9 @@ def dakit_transfer_losses() -> Factories:
 @hookimpl
 def dakit_observers() -> Factories:
     """The progress display, and files and services that plot losses."""
-    from dakit.progress import TerminalProgress
-    from dakit_builtins.tensorboard import TensorBoard
-    from dakit_builtins.tracker import Tracker
+    from dakit.pipeline.progress import TerminalProgress
+    from dakit_builtins.observers.tensorboard import TensorBoard
+    from dakit_builtins.observers.tracker import Tracker
 
     return {"tensorboard": TensorBoard, "terminal": TerminalProgress, "tracker": Tracker}
 
@@ -78,8 +78,8 @@ def dakit_observers() -> Factories:
 @hookimpl
 def dakit_selectors() -> Factories:
     """The paper's rule, its exact form, and controls."""
-    from dakit_builtins.control_selectors import All, ClassBalancedRandom, Random
-    from dakit_builtins.neighbour_selectors import FeatureKnn, TsneKnn
+    from dakit_builtins.selectors.control_selectors import All, ClassBalancedRandom, Random
+    from dakit_builtins.selectors.neighbour_selectors import FeatureKnn, TsneKnn
 
     return {
         "all": All,
@@ -88,3 +88,11 @@ def dakit_selectors() -> Factories:
         "random": Random,
         "tsne_knn": TsneKnn,
     }
+
+
+@hookimpl
+def dakit_preparations() -> Factories:
+    """Faces out of photographs."""
+    from dakit_builtins.prepare.faces_command import prepare_faces
+
+    return {"faces": prepare_faces}

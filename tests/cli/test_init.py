@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from dakit.recipe import load_recipe
+from dakit.recipe.load import load_recipe
 from layouts import picture
 
 CLASSES = ("HA", "SA", "SU")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dakit.runs import open_run
+from dakit.results.runs import open_run
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dakit.training import load_state
+from dakit.training.trainer import load_state
 
 PLUGIN = '''
 import os

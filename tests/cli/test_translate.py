@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dakit.runs import open_run
+from dakit.results.runs import open_run
 
 
 def test_a_folder_becomes_the_images_of_synthesise(dakit, faces, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dakit_builtins.resnet_generator import ResnetGenerator
+from dakit_builtins.translators.resnet_generator import ResnetGenerator
 from dakit_builtins.winograd import WinogradConv2d, _Winograd
 
 

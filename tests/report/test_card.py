@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dakit.report.card import Agreement, model_card
-from dakit.runs import open_run
+from dakit.results.runs import open_run
 
 
 @pytest.fixture(scope="module")

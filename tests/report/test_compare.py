@@ -9,7 +9,7 @@ import pytest
 import browser
 from dakit.errors import DakitError
 from dakit.report.compare import write_comparison
-from dakit.runs import open_run
+from dakit.results.runs import open_run
 
 
 @pytest.fixture(scope="module")

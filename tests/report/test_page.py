@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import browser
-from dakit.pipeline import run
-from dakit.recipe import load_recipe
+from dakit.pipeline.run import run
+from dakit.recipe.load import load_recipe
 from dakit.report.page import headline, write_page
-from dakit.runs import open_run
+from dakit.results.runs import open_run
 
 EVIL = "<script>alert(1)</script>"
 

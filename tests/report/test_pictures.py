@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dakit.metrics import Evaluation, Round, summarise
 from dakit.report import pictures
 from dakit.report.pictures import GAP, confusion_png, curves_png, domains_png, grid_png, label_curve
+from dakit.statistics.metrics import Evaluation, Round, summarise
 
 
 def read(path):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dakit.comparison import Comparison
-from dakit.metrics import ONE_SEED, Evaluation, Round, summarise
 from dakit.report.tables import ladder, remarks, to_json, to_markdown
+from dakit.statistics.comparison import Comparison
+from dakit.statistics.metrics import ONE_SEED, Evaluation, Round, summarise
 
 CLASSES = ("AN", "FE", "HA")
 

@@ -16,10 +16,10 @@ from dakit import interfaces
 from dakit.data.sets import Sealed, Subset, TensorImages
 from dakit.errors import DakitError
 from dakit.interfaces import Prediction, Trained
-from dakit.metrics import Evaluation
 from dakit.report.thumbnails import pick
 from dakit.stages import dakit_stages
 from dakit.stages.evaluate import Evaluate
+from dakit.statistics.metrics import Evaluation
 
 LABELS = [0, 0, 0, 0, 1, 1, 2]
 READ_AS = [0, 0, 0, 2, 1, 0, 2]

@@ -14,7 +14,7 @@ from dakit.errors import DakitError
 from dakit.interfaces import ImageSet, Prediction, Trained
 from dakit.stages.synthesise import Synthesise
 from dakit.stages.translator import to_uint8
-from dakit.training import Trainer
+from dakit.training.trainer import Trainer
 
 
 class Negative(nn.Module):

@@ -12,7 +12,7 @@ from dakit.interfaces import Classifier, Context, ImageSet, Positive, Spec, Trai
 from dakit.registry import Registry
 from dakit.testing import check_component, check_stage
 from dakit.testing.stages import small, small_components
-from dakit.training import trained
+from dakit.training.trainer import trained
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dakit.errors import DakitError
 from dakit.interfaces import Context, ImageSet, Spec, Trained, Translator
-from dakit.training import Trainer, trained
+from dakit.training.trainer import Trainer, trained
 from dakit_fda.translator import FDA
 
 

@@ -1,0 +1,186 @@
+"""JSON Schema (draft 2020-12) of recipes, made from the installed plugins, so that editors complete and check them.
+
+It knows names, parameters, types and ranges. What hangs together across a recipe (references, class lists, what
+stages accept together) only ``dakit check`` knows.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import PydanticSchemaGenerationError, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic_core import PydanticSerializationError
+
+from dakit.data.splits import Split
+from dakit.errors import DakitError
+from dakit.interfaces import Engine, plain
+from dakit.recipe.load import COMPONENTS, NAME, ROOT
+from dakit.registry import KINDS, Entry, Registry, component_kind, optional, schema, stage_inputs
+
+Schema = dict[str, Any]
+
+MISSING = object()
+
+_TEXT: Schema = {"type": "string"}
+_NAMED: Schema = {"type": "string", "pattern": f"^{NAME}$"}
+_NAMES: Schema = {"type": "array", "items": _TEXT}
+_OVERRIDES: Schema = {"type": "object", "additionalProperties": {"type": "object"}}
+
+
+def recipe_schema(registry: Registry) -> Schema:
+    """The schema of every recipe that the registry's components allow; what cannot be described is left out."""
+    definitions: Schema = {}
+    offered: dict[str, list[tuple[str, list[str]]]] = {}
+    for kind in KINDS:
+        entries = registry.entries(kind)
+        chosen = offered[kind] = []
+        for n, entry in enumerate(entries):
+            same = [other for other in entries if other.name == entry.name]
+            names = [f"{entry.distribution}/{entry.name}", *([entry.name] if len(same) == 1 else [])]
+            try:
+                definitions[f"{kind}.{n}"] = _component(entry, names, definitions)
+            except DakitError:
+                continue
+            chosen.append((f"{kind}.{n}", names))
+        definitions[kind] = _one_of("do" if kind == "stage" else "use", chosen)
+    definitions["component"] = _one_of("use", [pair for kind in COMPONENTS for pair in offered[kind]])
+    whole = {"type": "integer", "minimum": 0}
+    properties: dict[str, Schema] = {
+        "recipe": {**_NAMED, "description": "the name of the recipe, and of its folder of results"},
+        "title": {**_TEXT, "description": "the heading of its table"},
+        "method": {**_NAMED, "description": "the name of the row that the stages make as they stand here"},
+        "rows": {**_NAMES, "description": "what is run when nobody says otherwise"},
+        "baseline": {**_TEXT, "description": "the row that every other is compared with"},
+        "seeds": {"type": "array", "items": whole, "minItems": 1, "uniqueItems": True},
+        "engine": _parameters(Engine, 0, "engine", definitions),
+        "observers": {
+            "type": "array",
+            "items": {"anyOf": [{"enum": [e.name for e in registry.entries("observer")]}, _ref("observer")]},
+            "description": "what is told of a run; no result depends on them",
+        },
+        "data": {
+            "type": "object",
+            "required": ["size"],
+            "properties": {
+                "size": {"type": "integer", "minimum": 1, "description": "height and width of the images in pixels"},
+                "classes": {**_NAMES, "minItems": 2, "uniqueItems": True},
+                "on_bad_image": {"enum": ["error", "skip"]},
+            },
+            "additionalProperties": _ref("dataset"),
+        },
+        "components": {"type": "object", "additionalProperties": _ref("component")},
+        "stages": {"type": "object", "additionalProperties": _ref("stage"), "minProperties": 1},
+        "pictures": {**_NAMES, "description": "stages that are made besides what the table needs"},
+        "variants": {**_OVERRIDES, "description": "row -> what differs from the method, as stage.parameter: value"},
+        "profiles": {**_OVERRIDES, "description": "profile -> what it sets, as stage.parameter: value"},
+        "published": {
+            "type": "object",
+            "additionalProperties": {"type": "object", "additionalProperties": {"type": "number"}},
+            "description": "row -> class -> percent, from the paper",
+        },
+    }
+    assert properties.keys() == ROOT.keys(), "every key of a recipe has its schema"
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "dakit recipe",
+        "type": "object",
+        "required": ["recipe", "method", "data", "stages"],
+        "properties": properties,
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _one_of(key: str, chosen: list[tuple[str, list[str]]]) -> Schema:
+    """The definition that ``key`` names; if and then, so that an editor tells what is wrong with that one alone."""
+    meant: dict[str, list[Schema]] = {}  # one name may stand for components of several kinds
+    for definition, names in chosen:
+        for name in reversed(names):
+            meant.setdefault(name, []).append(_ref(definition))
+    cases = [
+        {
+            "if": {"properties": {key: {"const": name}}, "required": [key]},
+            "then": refs[0] if not refs[1:] else {"anyOf": refs},
+        }
+        for name, refs in meant.items()
+    ]
+    return {"type": "object", "required": [key], "properties": {key: {"enum": list(meant)}}, "allOf": cases}
+
+
+def _component(entry: Entry, names: list[str], definitions: Schema) -> Schema:
+    """One component as a recipe writes it; for a stage with its inputs, for a dataset with its split."""
+    made = _parameters(entry.factory, KINDS[entry.kind].given, f"{entry.kind} {entry.name}", definitions)
+    key = "do" if entry.kind == "stage" else "use"
+    made["properties"] = {key: {"enum": names}, **made["properties"]}
+    made["description"] = (inspect.getdoc(entry.factory) or "").split("\n\n")[0]
+    if entry.kind == "dataset":
+        made["properties"]["split"] = _parameters(Split, 0, "split", definitions)
+        made["properties"]["unlabelled"] = {"type": "boolean", "default": False, "description": "hide its labels"}
+    if entry.kind == "stage":
+        for name, annotation in stage_inputs(entry.factory).items():
+            known = {"type": ["string", "null"] if optional(annotation) else "string"}
+            made["properties"][name] = {**known, "description": "what stands above, such as source.train"}
+            made["required"] += [] if optional(annotation) else [name]
+    return made
+
+
+def _parameters(factory: Callable[..., Any], given: int, what: str, definitions: Schema) -> Schema:
+    """An object with exactly the parameters of a signature, described by the docstring."""
+    fields = schema(factory, given, what).model_fields
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
+    told = describe(factory)
+    properties = {}
+    for name, field in fields.items():
+        properties[name] = _value(hints.get(name, Any), what, definitions)
+        if not field.is_required() and (default := _as_json(field.default)) is not MISSING:
+            properties[name]["default"] = default
+        if name in told:
+            properties[name]["description"] = told[name]
+    needed = [name for name, field in fields.items() if field.is_required()]
+    return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
+
+
+def _value(annotation: Any, what: str, definitions: Schema) -> Schema:
+    if kind := component_kind(annotation):
+        named = {"type": "string", "description": "one of `components`"}
+        return {"anyOf": [named, _ref(kind), *([{"type": "null"}] if optional(annotation) else [])]}
+    place = what.replace(" ", ".")
+    try:
+        made = TypeAdapter(annotation).json_schema(ref_template=f"#/$defs/{place}.{{model}}")
+    except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema, PydanticSerializationError):
+        return {}  # a type of a plugin's own, or choices that are no plain values: dakit check knows more
+    definitions.update({f"{place}.{name}": value for name, value in made.pop("$defs", {}).items()})
+    return {key: value for key, value in made.items() if key != "title"}
+
+
+def _as_json(value: Any) -> Any:
+    """A value as JSON has it; MISSING where it has none."""
+    try:
+        found = plain(value)
+        json.dumps(found, allow_nan=False)
+    except (TypeError, ValueError):
+        return MISSING
+    return found
+
+
+def describe(factory: Any) -> Mapping[str, str]:
+    """What the ``Args:`` section of a docstring says of each parameter.
+
+    >>> describe(Split)["holdout"]
+    'this fraction of every class is for testing, in (0, 1).'
+    """
+    section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", inspect.getdoc(factory) or "", re.M)
+    found: dict[str, str] = {}
+    for names, text in re.findall(r"^    ([\w, ]+): *((?:.*)(?:\n     .*)*)", section[1] if section else "", re.M):
+        found |= dict.fromkeys(re.findall(r"\w+", names), " ".join(text.split()))
+    return found

@@ -1,0 +1,1 @@
+"""Networks with logits, features and maps."""

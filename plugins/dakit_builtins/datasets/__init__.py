@@ -1,0 +1,1 @@
+"""Images from folders, lists, published layouts, and a renderer."""

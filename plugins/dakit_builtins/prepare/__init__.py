@@ -1,0 +1,1 @@
+"""What is done to images before a recipe: commands of `dakit prepare`."""

@@ -1,0 +1,1 @@
+"""The paper's rule, its exact form, and controls."""
