@@ -28,7 +28,7 @@ from dakit.cli.common import table
 from dakit.data.features import feature_chunks
 from dakit.files import write_json
 from dakit.interfaces import File, Sample
-from dakit_builtins import neighbour_selectors
+from dakit_builtins.selectors import neighbour_selectors
 from dakit_builtins.selectors.neighbour_selectors import FeatureKnn, TsneKnn
 
 PAPER = 148_720

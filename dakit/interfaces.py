@@ -364,7 +364,7 @@ class Engine:
     checkpoint_minutes: Annotated[float, annotated_types.Gt(0)] = 10.0
 
 
-class StageRun(NamedTuple):
+class JobInfo(NamedTuple):
     """One stage result that is being made.
 
     Attributes:
@@ -403,7 +403,7 @@ class Observer(Protocol):
         """``recipe`` is its name, ``total`` the number of stage results it needs."""
         return
 
-    def stage_started(self, stage: StageRun) -> None:
+    def stage_started(self, stage: JobInfo) -> None:
         return
 
     def work_started(self, title: str, steps: int | None) -> None:
@@ -421,10 +421,10 @@ class Observer(Protocol):
     def message(self, text: str) -> None:
         return
 
-    def stage_finished(self, stage: StageRun, seconds: float) -> None:
+    def stage_finished(self, stage: JobInfo, seconds: float) -> None:
         return
 
-    def stage_failed(self, stage: StageRun, error: BaseException) -> None:
+    def stage_failed(self, stage: JobInfo, error: BaseException) -> None:
         return
 
     def run_ended(self, error: BaseException | None) -> None:
@@ -444,8 +444,8 @@ class Context:
         notes: what the user must know about the result; kept and printed.
         warnings: why the result may be worth little; kept and printed.
         facts: plain JSON values kept with the result, such as the label agreement by class.
-        shared: ``folder`` as the first of several processes has it, where all may read and each may write what is
-            its own. What the others write into their ``folder``, note or warn of is not kept.
+        common_folder: ``folder`` as the first of several processes has it, where all may read and each may write
+            what is its own. What the others write into their ``folder``, note or warn of is not kept.
         identity: names all that the result depends on; kept with what a stage leaves to go on from, which is taken up
             by the same alone. In a run it is the key of the result; "" = the stage works it out.
     """
@@ -457,12 +457,12 @@ class Context:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
-    shared: Path = field(default_factory=Path)
+    common_folder: Path = field(default_factory=Path)
     identity: str = ""
 
     def __post_init__(self) -> None:
-        if self.shared == Path():
-            self.shared = self.folder
+        if self.common_folder == Path():
+            self.common_folder = self.folder
 
     def note(self, text: str) -> None:
         """Keep a remark with the result and show it."""

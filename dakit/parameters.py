@@ -15,9 +15,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def checked(factory: F) -> F:
     """A decorator for a class or function: its parameters, those by keyword, are checked each time, whoever calls.
 
-    A recipe's parameters are checked before anything is built, see :func:`dakit.registry.check`; with this the same
-    is true of ``TrainTranslator(objective="lsgan", ...)`` in a notebook. What dakit itself passes by position, such
-    as the number of classes, is not looked at.
+    A recipe's parameters are checked before anything is built, see :func:`dakit.signatures.validated`; with this
+    the same is true of ``TrainTranslator(objective="lsgan", ...)`` in a notebook. What dakit itself passes by
+    position, such as the number of classes, is not looked at.
 
     >>> @checked
     ... def scaled(size: int, *, factor: float = 1.0) -> float:
@@ -47,9 +47,9 @@ def verified(factory: Callable[..., Any], values: Mapping[str, Any], given: int 
     Raises:
         DakitError: one is unknown, missing, of the wrong type or out of range; all of them are told.
     """
-    from dakit.registry import check  # what it needs is not light, and importing a component does not need it
+    from dakit.signatures import validated  # pydantic is not light, and importing a component does not need it
 
     try:
-        return check(factory, given, "it", values)
+        return validated(factory, given, "it", values)
     except DakitError as error:
         raise DakitError(f"{factory.__name__}: {error}") from None

@@ -66,7 +66,7 @@ def context(folder: Path, *observers: Any, every: int = 1) -> Context:
     """The first process works in ``folder`` itself, another in a folder of its own."""
     own = folder if processes.first() else folder / f"of-{processes.rank()}"
     own.mkdir(parents=True, exist_ok=True)
-    return Context(own, 3, Engine(device="cpu", checkpoint_steps=every), observers, shared=folder)
+    return Context(own, 3, Engine(device="cpu", checkpoint_steps=every), observers, common_folder=folder)
 
 
 def classifier(folder: Path) -> Weights:

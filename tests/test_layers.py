@@ -46,7 +46,7 @@ IMPORTS = {name_of(path): imports(path) for path in (*CORE, *BUILTINS)}
 
 
 ROOMS = (
-    "data", "statistics", "recipe", "training", "results", "stages", "report", "testing", "pipeline", "use", "advice",
+    "data", "statistics", "recipe", "training", "results", "report", "stages", "testing", "pipeline", "use", "advice",
     "cli",
 )  # fmt: skip
 """From the ground up: a room imports from the ground floor and from rooms before it."""
@@ -85,7 +85,7 @@ def test_no_module_imports_in_a_circle():
 def test_a_dozen_rooms_stand_on_the_contract():
     contract = {
         "__init__.py", "__main__.py", "py.typed", "interfaces.py", "optional.py", "hookspecs.py", "plugins.py",
-        "registry.py", "parameters.py", "errors.py", "files.py", "processes.py",
+        "registry.py", "signatures.py", "parameters.py", "errors.py", "files.py", "processes.py",
     }  # fmt: skip
     there = {path.name for path in (ROOT / "dakit").iterdir() if path.name not in ("__pycache__", *UNTRACKED)}
     assert there - contract == set(ROOMS)
@@ -95,7 +95,7 @@ def test_a_dozen_rooms_stand_on_the_contract():
 def test_a_room_says_what_it_is_for_and_what_it_never_does(name):
     docstring = ast.get_docstring(ast.parse((ROOT / "dakit" / name / "__init__.py").read_text(encoding="utf-8")))
     assert docstring
-    assert re.search(r"\b(never|no|nothing)\b", docstring), docstring
+    assert re.search(r"\b(never|no|nothing)\b", docstring, re.IGNORECASE), docstring
 
 
 @pytest.mark.parametrize("path", [*CORE, *BUILTINS], ids=name_of)
@@ -115,8 +115,8 @@ def test_a_long_file_says_why_it_is_one_thing(path):
         # Whatever computes knows neither how it came to be called nor what becomes of it.
         (("dakit.stages", "dakit.training", "dakit.data", "dakit.statistics"), ("dakit.recipe", "dakit.results")),
         (("dakit.stages", "dakit.training", "dakit.data", "dakit.report"), ("dakit.registry", "dakit.plugins")),
-        (("dakit.training", "dakit.stages"), ("dakit.statistics.comparison", "dakit.statistics.health")),
-        (("dakit.results",), ("dakit.recipe.load", "dakit.training.trainer")),
+        (("dakit.training",), ("dakit.statistics",)),
+        (("dakit.results",), ("dakit.recipe.load",)),
         (("dakit.report", "dakit.use"), ("dakit.recipe.load",)),
         (("dakit.pipeline",), ("dakit.pipeline.progress",)),  # an observer like any other
     ],
@@ -167,7 +167,7 @@ def test_heavy_libraries_are_imported_where_they_are_needed():
 
 
 def test_the_command_line_imports_nothing_at_its_top():
-    allowed = {*sys.stdlib_module_names, "collections.abc", "typer", "dakit.errors", "dakit.cli.common"}
+    allowed = {*sys.stdlib_module_names, "collections.abc", "typer", "typer.core", "dakit.errors", "dakit.cli.common"}
     files = {path for path in CORE if within(name_of(path), "dakit.cli")}
     assert len(files) > 5
     for path in files:

@@ -164,7 +164,7 @@ def test_plugins_of_version_1_still_fit():
     for kind, number in given.items():
         assert (KINDS[kind].hook, KINDS[kind].given) == (f"dakit_{hooks.get(kind, kind + 's')}", number)
     values = {"Sample": "image label group", "Prediction": "logits features maps",
-              "Selection": "indices distances notes", "StageRun": "name do row seed fold number total"}  # fmt: skip
+              "Selection": "indices distances notes", "JobInfo": "name do row seed fold number total"}  # fmt: skip
     for name, fields in values.items():
         assert getattr(interfaces, name)._fields[: len(fields.split())] == tuple(fields.split())
     assert {"Positive", "NonNegative", "Fraction", "File", "Folder", "Spec", "Trained", "Engine", "Context", "ImageSet",

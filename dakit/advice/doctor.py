@@ -479,16 +479,16 @@ def label_noise(recipe: Recipe, out: str | Path | None = None) -> list[Finding]:
     if data is None or data.split is None or data.split.folds is None:
         return []
     try:
-        steps = pipeline.plan(recipe, rows=[row.row], out=out)
+        jobs = pipeline.plan(recipe, rows=[row.row], out=out)
         learned = [open_role(data, seed) for seed in recipe.seeds]
     except DakitError:
         return []  # told already: the data cannot be opened
     final = row.stages[-1].name
-    wanted = [(step, state) for step, state in steps if step.stage.name == final]
+    wanted = [(job, state) for job, state in jobs if job.stage.name == final]
     if not wanted or any(state != "cached" for _, state in wanted):
         return []
     store = Store(pipeline.output_folder(recipe, out) / "store", recipe.registry)
-    said = [store.open(step.stage.name, step.key, step.inputs).output("evaluation") for step, _ in wanted]
+    said = [store.open(job.stage.name, job.key, job.inputs).output("evaluation") for job, _ in wanted]
     seen = np.any([one.train.any(0) for one in learned], axis=0)
     suspects = label_suspects(said, seen)
     if not suspects:

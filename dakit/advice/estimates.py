@@ -23,7 +23,7 @@ from dakit.errors import DakitError
 from dakit.interfaces import Context, Observer
 from dakit.pipeline import run as pipeline
 from dakit.recipe.plans import DataPlan, Recipe
-from dakit.registry import stage_outputs
+from dakit.signatures import stage_outputs
 from dakit.training.surroundings import undisturbed
 
 _STEPS = 4
@@ -76,8 +76,8 @@ def estimate(recipe: Recipe, *, rows: list[str] | None = None, out: str | Path |
     Raises:
         DakitError: the data cannot be opened.
     """
-    steps = pipeline.plan(recipe, rows=rows, out=out)
-    missing = Counter(step.stage.name for step, state in steps if state != "cached")
+    jobs = pipeline.plan(recipe, rows=rows, out=out)
+    missing = Counter(job.stage.name for job, state in jobs if state != "cached")
     plan = recipe.plan(str(recipe.document["method"]))
     made: dict[str, Any] = {}
     factor: dict[str, float] = {}

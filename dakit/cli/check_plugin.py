@@ -32,7 +32,8 @@ def check_plugin(
     Exit code 1 when a check fails or a component could not be checked.
     """
     from dakit.plugins import find_plugins
-    from dakit.registry import ParameterProblems, Registry
+    from dakit.registry import Registry
+    from dakit.signatures import ParameterProblems
 
     registry = Registry(find_plugins(plugin or ()))
     entries = _named(registry, names or [str(file) for file in plugin or ()])

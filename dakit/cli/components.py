@@ -38,7 +38,8 @@ def show(
     import inspect
 
     from dakit.plugins import find_plugins
-    from dakit.registry import KINDS, Registry, describe_parameters, stage_inputs, stage_outputs
+    from dakit.registry import KINDS, Registry
+    from dakit.signatures import describe_parameters, stage_inputs, stage_outputs
 
     entry = Registry(find_plugins(plugin or ())).find(kind, name)
     version = getattr(entry.factory, "version", 1)

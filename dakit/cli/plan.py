@@ -39,7 +39,7 @@ def plan(
     from dakit.pipeline import run as pipeline
 
     loaded = load(recipe, profile, set_, plugin)
-    steps = pipeline.plan(loaded, rows=chosen_rows(loaded, variant, all_variants), out=out, until=until, fold=fold)
+    jobs = pipeline.plan(loaded, rows=chosen_rows(loaded, variant, all_variants), out=out, until=until, fold=fold)
     rows = [
         {
             "stage": s.stage.name,
@@ -49,7 +49,7 @@ def plan(
             "key": s.key[:16],
             "state": state,
         }
-        for s, state in steps
+        for s, state in jobs
     ]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))

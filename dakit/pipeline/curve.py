@@ -17,7 +17,7 @@ from dakit.files import write_json, write_text
 from dakit.interfaces import Observer, Spec
 from dakit.pipeline import run as pipeline
 from dakit.pipeline.outcome import Outcome, results_json
-from dakit.pipeline.run import Step
+from dakit.pipeline.run import Job
 from dakit.recipe.plans import Plan, Recipe
 from dakit.training.surroundings import undisturbed
 
@@ -86,7 +86,7 @@ def curve(
     for row in chosen:
         if (own := _per_class(recipe, row, role)) != usual:
             raise DakitError(f"{row} is the row with per_class: {own}, so it has no curve; name the others (--variant)")
-    most, _ = _available(_steps(_with(recipe, role, None, draws), chosen, folder), role)
+    most, _ = _available(_jobs(_with(recipe, role, None, draws), chosen, folder), role)
     wanted = sorted({n for n in labels if n is not None}) + [None] * (None in labels)
     wrong = [n for n in wanted if n is not None and not 1 <= n <= most]
     if wrong or not wanted:
@@ -96,9 +96,9 @@ def curve(
     todo = []
     for number in wanted:
         reduced = _with(recipe, role, number, draws)
-        steps = _steps(reduced, chosen, folder)
-        smaller = _batch_sizes(reduced, steps)
-        todo.append((number, _available(steps, role)[1], smaller, _with_batches(reduced, smaller)))
+        jobs = _jobs(reduced, chosen, folder)
+        smaller = _batch_sizes(reduced, jobs)
+        todo.append((number, _available(jobs, role)[1], smaller, _with_batches(reduced, smaller)))
     points: list[Point] = []
     for number, mean, smaller, reduced in todo:
         name = "all" if number is None else str(number)
@@ -145,39 +145,39 @@ def _with(recipe: Recipe, role: str, number: int | None, draws: int | None) -> R
     return replace(recipe, plans={row: changed(plan) for row, plan in recipe.plans.items()}, document=document)
 
 
-def _steps(recipe: Recipe, rows: Sequence[str], folder: Path) -> list[Step]:
-    return [step for step, _ in pipeline.plan(recipe, rows=rows, out=folder)]
+def _jobs(recipe: Recipe, rows: Sequence[str], folder: Path) -> list[Job]:
+    return [job for job, _ in pipeline.plan(recipe, rows=rows, out=folder)]
 
 
-def _available(steps: Sequence[Step], role: str) -> tuple[int, float]:
+def _available(jobs: Sequence[Job], role: str) -> tuple[int, float]:
     """How many labelled images the smallest class has on any training side, and a class in the mean."""
     counts = [
-        Counter(step.inputs[name]().labels)
-        for step in steps
-        for name, reference in step.stage.inputs.items()
+        Counter(job.inputs[name]().labels)
+        for job in jobs
+        for name, reference in job.stage.inputs.items()
         if str(reference) == f"{role}.train"
     ]
     if not counts:
-        rows = ", ".join(dict.fromkeys(step.row for step in steps))
+        rows = ", ".join(dict.fromkeys(job.row for job in jobs))
         raise DakitError(f"there is no curve: of the rows {rows} none learns from {role}.train")
     every = [count for sides in counts for count in sides.values()]
     return min(every), sum(every) / len(every)
 
 
-def _batch_sizes(recipe: Recipe, steps: Sequence[Step]) -> dict[str, int]:
+def _batch_sizes(recipe: Recipe, jobs: Sequence[Job]) -> dict[str, int]:
     """The largest batch that fits, for each stage where the recipe's own does not."""
     found: dict[str, int] = {}
-    for step, stage, sizes in pipeline.sized(recipe, steps):
-        spec = step.stage.spec
+    for job, stage, sizes in pipeline.sized(recipe, jobs):
+        spec = job.stage.spec
 
-        def fits(size: int, spec: Spec[Any] = spec, sizes: Any = sizes, inputs: Any = step.stage.inputs) -> bool:
+        def fits(size: int, spec: Spec[Any] = spec, sizes: Any = sizes, inputs: Any = job.stage.inputs) -> bool:
             made = _sized(spec, size).build()
             return not made.check_sizes(sizes) and not getattr(made, "check", lambda inputs: [])(frozenset(inputs))
 
         own = spec.params.get("batch_size")
         if own is not None and hasattr(stage, "check_sizes") and not fits(own):
             size = next((size for size in range(own - 1, 0, -1) if fits(size)), own)
-            found[step.stage.name] = min(size, found.get(step.stage.name, own))
+            found[job.stage.name] = min(size, found.get(job.stage.name, own))
     return found
 
 

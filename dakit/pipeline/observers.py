@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dakit.errors import DakitError
-from dakit.interfaces import Observer, Spec, StageRun
+from dakit.interfaces import JobInfo, Observer, Spec
 from dakit.optional import misspelt
 
 
@@ -69,7 +69,7 @@ class Observers:
         self._tell("run_ended", None)
 
     @contextmanager
-    def of_stage(self, stage: StageRun) -> Iterator[None]:
+    def of_stage(self, stage: JobInfo) -> Iterator[None]:
         """Tell of a stage's start, and of its end or failure."""
         self._tell("stage_started", stage)
         started = time.monotonic()

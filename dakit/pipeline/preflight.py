@@ -23,7 +23,7 @@ _TRAINING = ("train_classifier", "train_translator")
 
 
 def preflight(
-    recipe: Recipe, steps: Iterable[tuple[str, StagePlan, Any, Mapping[str, int | None] | None]], roles: Roles
+    recipe: Recipe, jobs: Iterable[tuple[str, StagePlan, Any, Mapping[str, int | None] | None]], roles: Roles
 ) -> None:
     """Ask the stages that are to run what does not fit, and show networks and losses what they will be given.
 
@@ -38,7 +38,7 @@ def preflight(
 
     Args:
         recipe: whose plans tell which stage trains the network behind an input.
-        steps: row, plan, stage and number of images of each input (None: not known) of all that is to be made.
+        jobs: row, plan, stage and number of images of each input (None: not known) of all that is to be made.
         roles: the data.
 
     Raises:
@@ -48,7 +48,7 @@ def preflight(
     seen: set[tuple[str, str]] = set()
     tried: dict[Any, str] = {}
     with torch.random.fork_rng(devices=[]):
-        for row, planned, stage, sizes in steps:
+        for row, planned, stage, sizes in jobs:
             for text in getattr(stage, "check_sizes", lambda sizes: [])(sizes) if sizes is not None else ():
                 problems[f"stages.{planned.name}: {text}"] = None
             if (row, planned.name) in seen:  # in another seed or fold

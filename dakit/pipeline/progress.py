@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dakit.interfaces import Observer, StageRun
+from dakit.interfaces import JobInfo, Observer
 from dakit.parameters import checked
 
 
@@ -63,14 +63,14 @@ class TerminalProgress(Observer):
         """Print a remark above the bar."""
         self.console.print(f"    {escape(text)}", style="yellow" if text.startswith("warning: ") else None)
 
-    def stage_finished(self, stage: StageRun, seconds: float) -> None:
+    def stage_finished(self, stage: JobInfo, seconds: float) -> None:
         """Close the line."""
         self.close()
         done = f"[{stage.number}/{stage.total}] {stage}{self._title and ': '}{self._title}, {seconds:.1f} s"
         self.console.print(escape(done))
         self._title = ""
 
-    def stage_failed(self, stage: StageRun, error: BaseException) -> None:
+    def stage_failed(self, stage: JobInfo, error: BaseException) -> None:
         """Close the line; the error itself is told by the command."""
         self.close()
 

@@ -17,15 +17,15 @@ from dakit.data.files import told_of
 from dakit.data.sets import unlabelled_among
 from dakit.errors import DakitError, did_you_mean
 from dakit.files import write_json
-from dakit.interfaces import Context, ImageSet, Observer, Spec, StageRun
+from dakit.interfaces import Context, ImageSet, JobInfo, Observer, Spec
 from dakit.pipeline.observers import Observers, build
 from dakit.pipeline.outcome import Outcome, source_only, transferring, write_results
 from dakit.pipeline.roles import Roles, content_key, data_paths
 from dakit.recipe.plans import Plan, Recipe, RunReference, StagePlan
-from dakit.registry import stage_outputs
 from dakit.results.record import gathered, made_with, mixed, record
-from dakit.results.runs import INDEX, earlier_steps, open_run
+from dakit.results.runs import INDEX, earlier_jobs, open_run
 from dakit.results.store import Result, Store, digest
+from dakit.signatures import stage_outputs
 from dakit.statistics.comparison import compare_rows
 from dakit.statistics.health import lost_to_source
 from dakit.statistics.metrics import Round, summarise
@@ -33,7 +33,7 @@ from dakit.training.surroundings import undisturbed
 
 
 @dataclass(frozen=True)
-class Step:
+class Job:
     """One stage of one row, seed and fold, with the key of its result.
 
     Attributes:
@@ -41,7 +41,7 @@ class Step:
         made_of: the stage, its parameters and seed, the data, and the keys of the results that it reads.
         inputs: what it reads, when asked for,
         contents: and the digest of what that holds; of a stage's output known only when that is made.
-        above: the steps whose outputs it reads.
+        above: the jobs whose outputs it reads.
         repeat: of the split.
     """
 
@@ -53,7 +53,7 @@ class Step:
     made_of: Mapping[str, Any]
     inputs: Mapping[str, Callable[[], Any]]
     contents: Mapping[str, Callable[[], str]] = field(default_factory=dict)
-    above: tuple[Step, ...] = ()
+    above: tuple[Job, ...] = ()
     repeat: int = 0
 
 
@@ -94,25 +94,25 @@ def run(
     named = [(spec.name, build(spec, folder)) for spec in recipe.observers]
     told = Observers([*given, *named] if processes.first() else [])
     session = _Session(recipe, folder, told, store)
-    steps = session.steps(chosen, until, fold)
+    jobs = session.jobs(chosen, until, fold)
     for name in fresh:
-        if name not in {step.stage.name for step in steps}:
-            raise DakitError(f"--fresh {name}: no such stage{did_you_mean(name, {s.stage.name for s in steps})}")
-    session.preflight([step for step in steps if step.stage.name in fresh or not session.current(step)])
-    _agree_on(steps)
+        if name not in {job.stage.name for job in jobs}:
+            raise DakitError(f"--fresh {name}: no such stage{did_you_mean(name, {s.stage.name for s in jobs})}")
+    session.preflight([job for job in jobs if job.stage.name in fresh or not session.current(job)])
+    _agree_on(jobs)
     with session.store.writing():
         if processes.first():
-            for step in steps:
-                if step.stage.name in fresh:
-                    session.discard(step)
-            session.prepare(steps)
-        with told.of_run(recipe.name, len({step.key for step in steps})):
-            return _carry_out(session, chosen, steps)
+            for job in jobs:
+                if job.stage.name in fresh:
+                    session.discard(job)
+            session.prepare(jobs)
+        with told.of_run(recipe.name, len({job.key for job in jobs})):
+            return _carry_out(session, chosen, jobs)
 
 
-def _agree_on(steps: Sequence[Step]) -> None:
+def _agree_on(jobs: Sequence[Job]) -> None:
     """Refuse to run where another process would do something else."""
-    number = float(int(digest([step.key for step in steps])[:10], 16))
+    number = float(int(digest([job.key for job in jobs])[:10], 16))
     if processes.mean([number]) != [number]:
         raise DakitError(
             "the processes of this run do not see the same recipe, data and dakit; expected the same command with "
@@ -120,36 +120,36 @@ def _agree_on(steps: Sequence[Step]) -> None:
         )
 
 
-def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) -> Outcome:
+def _carry_out(session: _Session, chosen: Sequence[str], jobs: Sequence[Job]) -> Outcome:
     """Make what is not there, in order, then the table of that and of what earlier runs left."""
     recipe = session.recipe
-    total = len({step.key for step in steps})
+    total = len({job.key for job in jobs})
     numbers: dict[str, int] = {}
-    read_last = {above.key: n for n, step in enumerate(steps) for above in step.above}
+    read_last = {above.key: n for n, job in enumerate(jobs) for above in job.above}
     made = 0
-    for n, step in enumerate(steps):
-        if step.key in numbers:  # shared by rows and folds
+    for n, job in enumerate(jobs):
+        if job.key in numbers:  # shared by rows and folds
             continue
-        numbers[step.key] = len(numbers) + 1
-        if processes.agree(processes.first() and not session.current(step))[0]:
-            session.make(step, _told(step, numbers[step.key], total))
+        numbers[job.key] = len(numbers) + 1
+        if processes.agree(processes.first() and not session.current(job))[0]:
+            session.make(job, _told(job, numbers[job.key], total))
             made += 1
         session.forget(key for key, last in read_last.items() if last <= n)
     kept = session.still_current()
-    rows = [row for row in recipe.plans if row in {step.row for step in kept}.union(chosen)] if kept else list(chosen)
+    rows = [row for row in recipe.plans if row in {job.row for job in kept}.union(chosen)] if kept else list(chosen)
     notes: list[str] = []
     warnings = session.warnings()
     rounds: dict[str, list[Round]] = {row: [] for row in rows}
     records: dict[str, Mapping[str, Any]] = {}
-    for step in (*steps, *kept):
-        result = session.result(step)
-        if step.key not in records:
-            name = _told(step, 0, 0)
+    for job in (*jobs, *kept):
+        result = session.result(job)
+        if job.key not in records:
+            name = _told(job, 0, 0)
             notes += [f"{name}: {note}" for note in result.marker["notes"]]
             warnings += [f"{name}: {text}" for text in result.marker["warnings"]]
-            records[step.key] = result.marker["made_with"]
-        if step.stage.spec.name == "evaluate" and step.stage.name == recipe.plan(step.row).stages[-1].name:
-            rounds[step.row].append(Round(step.seed, step.fold, result.output("evaluation"), step.repeat))
+            records[job.key] = result.marker["made_with"]
+        if job.stage.spec.name == "evaluate" and job.stage.name == recipe.plan(job.row).stages[-1].name:
+            rounds[job.row].append(Round(job.seed, job.fold, result.output("evaluation"), job.repeat))
     warnings += [f"the results of this table were not all made alike: {text}" for text in mixed(records.values())]
     evaluated = {row: parts for row, parts in rounds.items() if parts}
     summaries = {row: summarise(parts) for row, parts in evaluated.items()}
@@ -166,20 +166,20 @@ def _carry_out(session: _Session, chosen: Sequence[str], steps: Sequence[Step]) 
         warnings=(*warnings, *session.told.failures),
         comparisons=compared,
         opened=session.roles.openings(rows),
-        needed=len({step.key for step in (*steps, *kept) if step.stage.spec.name == "evaluate"}),
+        needed=len({job.key for job in (*jobs, *kept) if job.stage.spec.name == "evaluate"}),
         made_with=gathered(records.values()),
     )
     if not processes.first():
         return outcome
-    session.write_index([*steps, *kept], list(records.values()))
-    problems = write_results(recipe, outcome, session.pictures([*steps, *kept])) if summaries else []
+    session.write_index([*jobs, *kept], list(records.values()))
+    problems = write_results(recipe, outcome, session.pictures([*jobs, *kept])) if summaries else []
     if problem := session.write_page(rows):
         problems.append(problem)
     return replace(outcome, warnings=(*outcome.warnings, *problems))
 
 
-def _told(step: Step, number: int, total: int) -> StageRun:
-    return StageRun(step.stage.name, step.stage.spec.name, step.row, step.seed, step.fold, number, total)
+def _told(job: Job, number: int, total: int) -> JobInfo:
+    return JobInfo(job.stage.name, job.stage.spec.name, job.row, job.seed, job.fold, number, total)
 
 
 @undisturbed()
@@ -190,18 +190,18 @@ def plan(
     out: str | Path | None = None,
     until: str | None = None,
     fold: int | None = None,
-) -> list[tuple[Step, str]]:
+) -> list[tuple[Job, str]]:
     """What :func:`run` would do: every distinct stage run with "cached", "goes on", or why it must run."""
     session = _Session(recipe, output_folder(recipe, out), room=0)
-    seen: dict[str, tuple[Step, str]] = {}
-    for step in session.steps([recipe.plan(r).row for r in (recipe.rows if rows is None else rows)], until, fold):
-        if step.key in seen:
+    seen: dict[str, tuple[Job, str]] = {}
+    for job in session.jobs([recipe.plan(r).row for r in (recipe.rows if rows is None else rows)], until, fold):
+        if job.key in seen:
             continue
-        name, key = step.stage.name, step.key
-        if session.current(step):
+        name, key = job.stage.name, job.key
+        if session.current(job):
             state = "cached"
         elif session.store.has(name, key):
-            remade = [name for name, above in step.stage.inputs.items() if session.unsettled(step, above.producer)]
+            remade = [name for name, above in job.stage.inputs.items() if session.unsettled(job, above.producer)]
             state = (
                 f"cached, if {' and '.join(remade)} come out as before" if remade
                 else "will run: what it was made from is another now"
@@ -209,25 +209,25 @@ def plan(
         elif (session.store.part(name, key) / "checkpoint.safetensors").is_file():
             state = "goes on from its checkpoint"
         else:
-            changes = session.store.nearest(name, step.made_of)
+            changes = session.store.nearest(name, job.made_of)
             state = f"will run: {'; '.join(changes)}" if changes else "will run: never made before"
-        seen[key] = (step, state)
+        seen[key] = (job, state)
     return list(seen.values())
 
 
-def sized(recipe: Recipe, steps: Iterable[Step]) -> Iterator[tuple[Step, Any, dict[str, int | None]]]:
-    """Each step with its stage and how many images each input has; None where that is not known before a run."""
+def sized(recipe: Recipe, jobs: Iterable[Job]) -> Iterator[tuple[Job, Any, dict[str, int | None]]]:
+    """Each job with its stage and how many images each input has; None where that is not known before a run."""
     made: dict[str, int | None] = {}
-    for step in steps:
-        data = recipe.plan(step.row).data
+    for job in jobs:
+        data = recipe.plan(job.row).data
         sizes = {
-            name: len(step.inputs[name]()) if reference.producer in data else made.get(step.made_of["inputs"][name])
-            for name, reference in step.stage.inputs.items()
+            name: len(job.inputs[name]()) if reference.producer in data else made.get(job.made_of["inputs"][name])
+            for name, reference in job.stage.inputs.items()
         }
-        stage = step.stage.spec.build()
+        stage = job.stage.spec.build()
         if hasattr(stage, "makes"):
-            made |= {f"{step.key}.{output}": count for output, count in stage.makes(sizes).items()}
-        yield step, stage, sizes
+            made |= {f"{job.key}.{output}": count for output, count in stage.makes(sizes).items()}
+        yield job, stage, sizes
 
 
 def check_data(recipe: Recipe) -> str:
@@ -295,13 +295,13 @@ class _Session:
         self._current: dict[str, bool] = {}
         self._left_out: dict[str, str] = {}
         self._foreign: list[str] = []
-        self.earlier: list[Step] = []
+        self.earlier: list[Job] = []
         self._runs: dict[str, tuple[Result, str]] = {}
 
-    def steps(self, rows: Sequence[str], until: str | None, fold: int | None) -> list[Step]:
+    def jobs(self, rows: Sequence[str], until: str | None, fold: int | None) -> list[Job]:
         """Every stage of every row, seed and fold in the order of running, with keys."""
         self.roles.open(rows)
-        steps = []
+        jobs = []
         for row in rows:
             wanted = self.recipe.plan(row)
             if until is not None:
@@ -316,14 +316,14 @@ class _Session:
             of_repeat = tested.split.folds_of(self.roles.set(tested)) if tested and tested.split else folds
             for seed in self.recipe.seeds:
                 for number in range(folds) if fold is None else [fold]:
-                    steps += self._round(wanted, seed, number, number // of_repeat)
-        return steps
+                    jobs += self._round(wanted, seed, number, number // of_repeat)
+        return jobs
 
-    def _round(self, plan: Plan, seed: int, fold: int, repeat: int) -> list[Step]:
+    def _round(self, plan: Plan, seed: int, fold: int, repeat: int) -> list[Job]:
         keys: dict[str, str] = {}
         getters: dict[str, Callable[[], Any]] = {}
         contents: dict[str, Callable[[], str]] = {}
-        makers: dict[str, Step] = {}
+        makers: dict[str, Job] = {}
         for data in plan.data.values():
             for part, images in self.roles.parts(data, seed, fold).items():
                 name = f"{data.role}.{part}"
@@ -336,7 +336,7 @@ class _Session:
                 getters[str(reference)] = partial(result.output, output)
                 contents[str(reference)] = partial(result.content, output)
         engine = self.recipe.engine
-        steps = []
+        jobs = []
         for stage in plan.stages:
             names = {name: str(reference) for name, reference in stage.inputs.items()}
             made_of = {
@@ -350,7 +350,7 @@ class _Session:
                 "inputs": {name: keys[reference] for name, reference in names.items()},
             }
             producers = dict.fromkeys(reference.producer for reference in stage.inputs.values())
-            step = Step(
+            job = Job(
                 row=plan.row,
                 seed=seed,
                 fold=fold,
@@ -362,14 +362,14 @@ class _Session:
                 above=tuple(makers[producer] for producer in producers if producer in makers),
                 repeat=repeat,
             )
-            steps.append(step)
-            makers[stage.name] = step
+            jobs.append(job)
+            makers[stage.name] = job
             for output in ("", *stage_outputs(stage.spec.factory)):
                 name = f"{stage.name}.{output}" if output else stage.name
-                keys[name] = f"{step.key}.{output}" if output else step.key
-                getters[name] = partial(self.output, step, output) if output else partial(self._whole, step)
-                contents[name] = partial(self._content, step, output)
-        return steps
+                keys[name] = f"{job.key}.{output}" if output else job.key
+                getters[name] = partial(self.output, job, output) if output else partial(self._whole, job)
+                contents[name] = partial(self._content, job, output)
+        return jobs
 
     def _elsewhere(self, reference: RunReference) -> tuple[Result, str]:
         """The result of another run that holds a network, and which output.
@@ -386,34 +386,34 @@ class _Session:
             )
         return self._runs[str(reference)]
 
-    def current(self, step: Step) -> bool:
-        """Whether a step's result is there, and made from what its inputs hold now."""
-        if step.key not in self._current:
-            self._current[step.key] = (
-                self.store.has(step.stage.name, step.key)
-                and all(self.current(above) for above in step.above)
-                and self.result(step).marker.get("inputs") == self.contents(step)
+    def current(self, job: Job) -> bool:
+        """Whether a job's result is there, and made from what its inputs hold now."""
+        if job.key not in self._current:
+            self._current[job.key] = (
+                self.store.has(job.stage.name, job.key)
+                and all(self.current(above) for above in job.above)
+                and self.result(job).marker.get("inputs") == self.contents(job)
             )
-        return self._current[step.key]
+        return self._current[job.key]
 
-    def unsettled(self, step: Step, producer: str) -> bool:
-        """Whether a step reads the output of a stage that must be made first."""
-        return any(above.stage.name == producer and not self.current(above) for above in step.above)
+    def unsettled(self, job: Job, producer: str) -> bool:
+        """Whether a job reads the output of a stage that must be made first."""
+        return any(above.stage.name == producer and not self.current(above) for above in job.above)
 
-    def contents(self, step: Step) -> dict[str, str]:
-        """The content digests of a step's inputs, all of which are there."""
-        return {name: get() for name, get in step.contents.items()}
+    def contents(self, job: Job) -> dict[str, str]:
+        """The content digests of a job's inputs, all of which are there."""
+        return {name: get() for name, get in job.contents.items()}
 
-    def _content(self, step: Step, output: str) -> str:
-        return self.result(step).content(output)
+    def _content(self, job: Job, output: str) -> str:
+        return self.result(job).content(output)
 
-    def discard(self, step: Step) -> None:
-        """Forget a step's result, to make it anew."""
-        self.store.discard(step.stage.name, step.key)
-        self._changed(step)
+    def discard(self, job: Job) -> None:
+        """Forget a job's result, to make it anew."""
+        self.store.discard(job.stage.name, job.key)
+        self._changed(job)
 
-    def _changed(self, step: Step) -> None:
-        self._results.pop(step.key, None)
+    def _changed(self, job: Job) -> None:
+        self._results.pop(job.key, None)
         self._current.clear()
 
     def forget(self, keys: Iterable[str]) -> None:
@@ -422,11 +422,11 @@ class _Session:
             if key in self._results:
                 self._results[key].forget()
 
-    def _earlier(self, steps: Sequence[Step]) -> list[Step]:
-        """The steps of earlier runs in this folder that are not among ``steps``, as the recipe has them now."""
-        found: list[Step] = []
-        before = earlier_steps(self.folder)
-        asked = {(step.row, step.seed, step.fold, step.stage.name) for step in steps}
+    def _earlier(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs of earlier runs in this folder that are not among ``jobs``, as the recipe has them now."""
+        found: list[Job] = []
+        before = earlier_jobs(self.folder)
+        asked = {(job.row, job.seed, job.fold, job.stage.name) for job in jobs}
         for row, wanted in before.items():
             if row not in self.recipe.plans:
                 self._left_out[row] = "this recipe has no such row"
@@ -434,22 +434,22 @@ class _Session:
             if all((row, *one) in asked for one in wanted):
                 continue
             try:
-                every = self.steps([row], None, None)
+                every = self.jobs([row], None, None)
             except DakitError as error:
                 self._left_out[row] = str(error)
                 continue
-            now = [step for step in every if (step.seed, step.fold, step.stage.name) in wanted]
-            found += [step for step in now if (row, step.seed, step.fold, step.stage.name) not in asked]
+            now = [job for job in every if (job.seed, job.fold, job.stage.name) in wanted]
+            found += [job for job in now if (row, job.seed, job.fold, job.stage.name) not in asked]
         return found
 
-    def still_current(self) -> list[Step]:
-        """The steps of earlier runs that belong to the same table: whole rounds, of which everything is current."""
-        rounds: dict[tuple[str, int, int], list[Step]] = {}
-        for step in self.earlier:
-            rounds.setdefault((step.row, step.seed, step.fold), []).append(step)
-        kept: list[Step] = []
+    def still_current(self) -> list[Job]:
+        """The jobs of earlier runs that belong to the same table: whole rounds, of which everything is current."""
+        rounds: dict[tuple[str, int, int], list[Job]] = {}
+        for job in self.earlier:
+            rounds.setdefault((job.row, job.seed, job.fold), []).append(job)
+        kept: list[Job] = []
         for (row, _, _), parts in rounds.items():
-            if all(self.current(step) for step in parts):
+            if all(self.current(job) for job in parts):
                 kept += parts
             else:
                 self._left_out[row] = "its recipe, data or code is another now, or a result of it was made anew"
@@ -463,35 +463,35 @@ class _Session:
         ]
         return [*self.roles.warnings, *self._foreign, *left]
 
-    def preflight(self, steps: Iterable[Step]) -> None:
+    def preflight(self, jobs: Iterable[Job]) -> None:
         """See :func:`dakit.pipeline.preflight.preflight`; and whether the engine's device is there."""
         from dakit.pipeline.preflight import preflight
         from dakit.training.trainer import accelerator
 
-        planned = ((step.row, step.stage, stage, sizes) for step, stage, sizes in sized(self.recipe, steps))
+        planned = ((job.row, job.stage, stage, sizes) for job, stage, sizes in sized(self.recipe, jobs))
         preflight(self.recipe, planned, self.roles)
         accelerator(self.recipe.engine)
 
-    def prepare(self, steps: Sequence[Step]) -> None:
+    def prepare(self, jobs: Sequence[Job]) -> None:
         """Say what is about to be run, and where each result will be; what earlier runs made stays listed."""
-        self.earlier = self._earlier(steps)
+        self.earlier = self._earlier(jobs)
         self.folder.mkdir(parents=True, exist_ok=True)
-        records = [self.result(step).marker["made_with"] for step in steps if self.current(step)]
-        records += [self.made_with(step) for step in steps if not self.current(step)]
-        self.write_index([*steps, *self.earlier], records)
+        records = [self.result(job).marker["made_with"] for job in jobs if self.current(job)]
+        records += [self.made_with(job) for job in jobs if not self.current(job)]
+        self.write_index([*jobs, *self.earlier], records)
 
-    def write_index(self, steps: Sequence[Step], records: Sequence[Mapping[str, Any]]) -> None:
+    def write_index(self, jobs: Sequence[Job], records: Sequence[Mapping[str, Any]]) -> None:
         """Write ``run.json`` and ``index.json``: which result belongs where, and what they were made with."""
-        rows = [row for row in self.recipe.plans if row in {step.row for step in steps}]
+        rows = [row for row in self.recipe.plans if row in {job.row for job in jobs}]
         write_json(self.folder / "run.json", record(self.recipe, rows, records))
-        index = {"rows": {row: self._row(row) for row in rows}, "steps": [self._entry(step) for step in steps]}
+        index = {"rows": {row: self._row(row) for row in rows}, "jobs": [self._entry(job) for job in jobs]}
         write_json(self.folder / INDEX, index)
 
-    def made_with(self, step: Step) -> dict[str, Any]:
-        """What a step's result is made with when it is made now."""
-        registry, data = self.recipe.registry, self.recipe.plan(step.row).data
-        roles = {reference.producer for reference in step.stage.inputs.values()} & data.keys()
-        specs = [step.stage.spec, *(data[role].spec for role in roles)]
+    def made_with(self, job: Job) -> dict[str, Any]:
+        """What a job's result is made with when it is made now."""
+        registry, data = self.recipe.registry, self.recipe.plan(job.row).data
+        roles = {reference.producer for reference in job.stage.inputs.values()} & data.keys()
+        specs = [job.stage.spec, *(data[role].spec for role in roles)]
         for spec in specs:
             specs += [value for value in spec.params.values() if isinstance(value, Spec)]
         used = {registry.find(spec.kind, spec.name).distribution for spec in specs} - {"dakit"}
@@ -517,56 +517,58 @@ class _Session:
             }
         return {"final": plan.stages[-1].name, "size": first.size, "classes": first.classes, "data": data}
 
-    def _entry(self, step: Step) -> dict[str, Any]:
-        """What :class:`~dakit.results.runs.RunStep` tells of a step."""
-        references = step.stage.inputs
-        roles = self.recipe.plan(step.row).data
+    def _entry(self, job: Job) -> dict[str, Any]:
+        """What :class:`~dakit.results.runs.RecordedJob` tells of a job."""
+        references = job.stage.inputs
+        roles = self.recipe.plan(job.row).data
         return {
-            "row": step.row,
-            "seed": step.seed,
-            "fold": step.fold,
-            "stage": step.stage.name,
-            "do": step.stage.spec.name,
-            "folder": os.path.relpath(self.store.folder(step.stage.name, step.key), self.folder.resolve()),
+            "row": job.row,
+            "seed": job.seed,
+            "fold": job.fold,
+            "stage": job.stage.name,
+            "do": job.stage.spec.name,
+            "folder": os.path.relpath(self.store.folder(job.stage.name, job.key), self.folder.resolve()),
             "inputs": {name: str(reference) for name, reference in references.items()},
-            "images": {n: len(step.inputs[n]()) for n, reference in references.items() if reference.producer in roles},
-            "outputs": list(stage_outputs(step.stage.spec.factory)),
-            "repeat": step.repeat,
+            "images": {n: len(job.inputs[n]()) for n, reference in references.items() if reference.producer in roles},
+            "outputs": list(stage_outputs(job.stage.spec.factory)),
+            "repeat": job.repeat,
         }
 
-    def make(self, step: Step, run: StageRun) -> None:
+    def make(self, job: Job, run: JobInfo) -> None:
         """Run one stage; ``run`` is what observers are told of it."""
         from dakit.training.trainer import derive_seed, seed_everything
 
-        place_of = (step.stage.name, step.key)
-        seed = derive_seed(step.seed, step.stage.name)
+        place_of = (job.stage.name, job.key)
+        seed = derive_seed(job.seed, job.stage.name)
 
         def work(folder: Path) -> tuple[Any, dict[str, Any]]:
             processes.wait()  # until the first has the shared folder ready
             told = (cast(Observer, self.told),)
-            shared = self.store.part(*place_of)
-            ctx = Context(folder, seed, self.recipe.engine, told, shared=shared, identity=digest([step.key, contents]))
+            ctx = Context(
+                folder, seed, self.recipe.engine, told,
+                common_folder=self.store.part(*place_of), identity=digest([job.key, contents]),
+            )  # fmt: skip
             seed_everything(seed)
-            given = {name: get() for name, get in step.inputs.items()}
-            outputs = step.stage.spec.build().run(ctx, **given)
+            given = {name: get() for name, get in job.inputs.items()}
+            outputs = job.stage.spec.build().run(ctx, **given)
             about = {"notes": ctx.notes, "warnings": ctx.warnings, "facts": ctx.facts}
-            return outputs, {**about, "made_with": self.made_with(step)}
+            return outputs, {**about, "made_with": self.made_with(job)}
 
-        together = getattr(step.stage.spec.build(), "together", False)
-        contents = self.contents(step)
+        together = getattr(job.stage.spec.build(), "together", False)
+        contents = self.contents(job)
         (works,) = processes.agree(processes.first() and not self.store.marked(*place_of, contents))
         try:
             with self.told.of_stage(run):
                 if processes.first():
                     with nullcontext() if together else processes.alone():
-                        self.store.make(*place_of, step.made_of, step.inputs, work, contents)
+                        self.store.make(*place_of, job.made_of, job.inputs, work, contents)
                 elif works and together:
                     with TemporaryDirectory() as own:
                         work(Path(own))
                 processes.wait()
         except DakitError as error:
             raise DakitError(f"{run}: {error}") from error
-        self._changed(step)
+        self._changed(job)
 
     def write_page(self, rows: Sequence[str]) -> str | None:
         """Write ``report.html``; whatever goes wrong with it is told, and nothing else is touched."""
@@ -586,27 +588,27 @@ class _Session:
             return f"report.html was not made: {type(error).__name__}: {error}"
         return None
 
-    def pictures(self, steps: Iterable[Step]) -> Iterator[tuple[str, Path]]:
+    def pictures(self, jobs: Iterable[Job]) -> Iterator[tuple[str, Path]]:
         """Every picture that a stage kept, and the name under which people find it."""
-        for step in steps:
-            result = self.result(step)
+        for job in jobs:
+            result = self.result(job)
             for picture in (Path(name) for name in result.marker["files"] if name.endswith(".png")):
-                name = f"{step.stage.name}-{picture.stem}-seed{step.seed}-{step.key[:6]}.png"
+                name = f"{job.stage.name}-{picture.stem}-seed{job.seed}-{job.key[:6]}.png"
                 yield name, result.file(str(picture))
 
-    def result(self, step: Step) -> Result:
-        """The complete result of a step."""
-        if step.key not in self._results:
-            self._results[step.key] = self.store.open(step.stage.name, step.key, step.inputs)
-        return self._results[step.key]
+    def result(self, job: Job) -> Result:
+        """The complete result of a job."""
+        if job.key not in self._results:
+            self._results[job.key] = self.store.open(job.stage.name, job.key, job.inputs)
+        return self._results[job.key]
 
-    def output(self, step: Step, name: str) -> Any:
-        """One output of a step."""
-        return self.result(step).output(name)
+    def output(self, job: Job, name: str) -> Any:
+        """One output of a job."""
+        return self.result(job).output(name)
 
-    def _whole(self, step: Step) -> Any:
-        made = typing.get_type_hints(step.stage.spec.factory.run)["return"]  # type: ignore[attr-defined]
-        return made(**{name: self.output(step, name) for name in made._fields})
+    def _whole(self, job: Job) -> Any:
+        made = typing.get_type_hints(job.stage.spec.factory.run)["return"]  # type: ignore[attr-defined]
+        return made(**{name: self.output(job, name) for name in made._fields})
 
 
 def _same(value: Any) -> Any:

@@ -17,18 +17,8 @@ from dakit.interfaces import Classifier, Engine, Folder, ImageSet, Observer, Spe
 from dakit.plugins import find_plugins
 from dakit.recipe.plans import DataPlan, Plan, Recipe, Reference, RunReference, StagePlan
 from dakit.recipe.yaml_lines import read_yaml
-from dakit.registry import (
-    KINDS,
-    ParameterProblems,
-    Registry,
-    check,
-    component_kind,
-    optional,
-    shown,
-    stage_inputs,
-    stage_outputs,
-    union_members,
-)
+from dakit.registry import KINDS, Registry, component_kind
+from dakit.signatures import ParameterProblems, optional, shown, stage_inputs, stage_outputs, union_members, validated
 
 Key = tuple[str, ...]
 
@@ -471,7 +461,7 @@ class _Checker:
 
     def checked(self, factory: Any, given: int, what: str, params: Mapping[str, Any], key: Key) -> dict[str, Any]:
         try:
-            return check(factory, given, what, params)
+            return validated(factory, given, what, params)
         except ParameterProblems as error:
             for path, text in error.problems:
                 self.problem((*key, *path), text)

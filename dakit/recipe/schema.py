@@ -21,7 +21,8 @@ from dakit.data.splits import Split
 from dakit.errors import DakitError
 from dakit.interfaces import Engine, plain
 from dakit.recipe.load import COMPONENTS, NAME, ROOT
-from dakit.registry import KINDS, Entry, Registry, component_kind, optional, schema, stage_inputs
+from dakit.registry import KINDS, Entry, Registry, component_kind
+from dakit.signatures import optional, schema, stage_inputs
 
 Schema = dict[str, Any]
 

@@ -148,8 +148,8 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         agreement: with the original.
     """
     about = run.about
-    above = run.steps_of(row, seed, fold).values()
-    made = gathered(run.result(step).marker["made_with"] for step in above if step.done)
+    above = run.jobs_of(row, seed, fold).values()
+    made = gathered(run.result(job).marker["made_with"] for job in above if job.done)
     recipe = about["recipe"]
     ran = {key: value for key, value in recipe.items() if key not in ("profiles", "published")}
     document = yaml.safe_dump(ran, sort_keys=False, width=110, default_flow_style=None).rstrip()
@@ -230,23 +230,23 @@ def _data(run: Run, row: str, seed: int, fold: int) -> str:
     for role, data in run.row(row).data.items():
         lines.append(f"| {role} | {plain_markdown(data.use)} | {data.images:,} | {data.labelled:,} |")
     lines += ["", "| stage | read | images |", "| :--- | :--- | ---: |"]
-    steps = run.steps_of(row, seed, fold)
+    jobs = run.jobs_of(row, seed, fold)
     way = {run.row(row).final}
-    for step in reversed(steps.values()):
-        if step.stage in way:
-            way |= {reference.partition(".")[0] for reference in step.inputs.values()}
-    for step in (step for step in steps.values() if step.stage in way):
-        lines += [f"| {step.stage} | {step.inputs[name]} | {count:,} |" for name, count in step.images.items()]
+    for job in reversed(jobs.values()):
+        if job.stage in way:
+            way |= {reference.partition(".")[0] for reference in job.inputs.values()}
+    for job in (job for job in jobs.values() if job.stage in way):
+        lines += [f"| {job.stage} | {job.inputs[name]} | {count:,} |" for name, count in job.images.items()]
     return "\n".join(lines)
 
 
 def _warnings(run: Run, row: str, seed: int, fold: int) -> list[str]:
-    steps = run.steps_of(row, seed, fold)
+    jobs = run.jobs_of(row, seed, fold)
     told = [
-        f"The run warned: {step.stage}: {text}"
-        for step in steps.values()
-        if step.done
-        for text in run.result(step).marker.get("warnings", ())
+        f"The run warned: {job.stage}: {text}"
+        for job in jobs.values()
+        if job.done
+        for text in run.result(job).marker.get("warnings", ())
     ]
     roles = {f"{role} ({data.use}): " for role, data in run.row(row).data.items()}  # what dakit left out of them
     told += [
@@ -255,7 +255,7 @@ def _warnings(run: Run, row: str, seed: int, fold: int) -> list[str]:
         if text.startswith(tuple(roles))
     ]
     told = [plain_markdown(text) for text in told]
-    test = steps[run.row(row).final].inputs["test"].partition(".")[0]
+    test = jobs[run.row(row).final].inputs["test"].partition(".")[0]
     if run.row(row).data[test].fit is None:
         told.append(f"The test images ({test}) were not read from files, so `read` is not what made them.")
     return told

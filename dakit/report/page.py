@@ -13,7 +13,7 @@ import numpy as np
 from dakit.files import write_text
 from dakit.report import figures
 from dakit.report.thumbnails import Pictures, load_strips
-from dakit.results.runs import Run, RunStep
+from dakit.results.runs import RecordedJob, Run
 
 SAMPLES = "samples.npz"
 """Images of each domain, which a run keeps in its folder for its page."""
@@ -45,26 +45,26 @@ class _Places:
     def __init__(self, run: Run) -> None:
         self.run = run
         first = {row: run.rounds_of(row)[0] for row in [run.method, *run.rows] if run.rounds_of(row)}
-        self.steps = [step for row, at in first.items() for step in run.steps_of(row, *at).values()]
-        self.distinct = distinct(self.steps)
+        self.jobs = [job for row, at in first.items() for job in run.jobs_of(row, *at).values()]
+        self.distinct = distinct(self.jobs)
 
-    def having(self, name: str) -> Iterator[tuple[RunStep, Path]]:
+    def having(self, name: str) -> Iterator[tuple[RecordedJob, Path]]:
         """The results that hold a file, each once."""
-        for step in self.distinct:
-            if (step.folder / name).is_file():
-                yield step, step.folder / name
+        for job in self.distinct:
+            if (job.folder / name).is_file():
+                yield job, job.folder / name
 
-    def first(self, name: str) -> tuple[RunStep, Path] | None:
+    def first(self, name: str) -> tuple[RecordedJob, Path] | None:
         """The first of them."""
         return next(self.having(name), None)
 
 
-def distinct(steps: Sequence[RunStep]) -> list[RunStep]:
-    """The first of the finished steps that share a result."""
-    found: dict[Path, RunStep] = {}
-    for step in steps:
-        if step.done:
-            found.setdefault(step.folder, step)
+def distinct(jobs: Sequence[RecordedJob]) -> list[RecordedJob]:
+    """The first of the finished jobs that share a result."""
+    found: dict[Path, RecordedJob] = {}
+    for job in jobs:
+        if job.done:
+            found.setdefault(job.folder, job)
     return list(found.values())
 
 
@@ -157,7 +157,7 @@ def _number(about: Mapping[str, Any]) -> str:
 def _told(run: Run, kind: str) -> list[str]:
     """What the stages noted, each result once."""
     # dakit 0.1.0 kept no warnings
-    return [f"{step}: {text}" for step in distinct(run.steps) for text in run.result(step).marker.get(kind, ())]
+    return [f"{job}: {text}" for job in distinct(run.jobs) for text in run.result(job).marker.get(kind, ())]
 
 
 def _data(run: Run) -> list[dict[str, Any]]:
@@ -173,9 +173,9 @@ def _data(run: Run) -> list[dict[str, Any]]:
     cards = []
     for role, data in first.items():
         sizes = {
-            reference.partition(".")[2]: step.images[name]
-            for step in run.steps
-            for name, reference in step.inputs.items()
+            reference.partition(".")[2]: job.images[name]
+            for job in run.jobs
+            for name, reference in job.inputs.items()
             if reference.partition(".")[0] == role
         }
         line, found = kept.get(role, (None, {}))
@@ -238,27 +238,27 @@ def _classes(rows: Mapping[str, Any], method: str) -> dict[str, Any]:
 
 def _losses(places: _Places) -> list[dict[str, Any]]:
     """Every stage that was trained, a drawing for each value: the method's in colour, other rows' behind it."""
-    stages: dict[str, list[tuple[RunStep, dict[str, list[float]]]]] = {}
-    for step, path in places.having("history.json"):
+    stages: dict[str, list[tuple[RecordedJob, dict[str, list[float]]]]] = {}
+    for job, path in places.having("history.json"):
         history = json.loads(path.read_text(encoding="utf-8"))
         if history:
-            stages.setdefault(step.stage, []).append((step, history))
+            stages.setdefault(job.stage, []).append((job, history))
     made = []
     for trained in stages.values():
         names = dict.fromkeys(name for _, history in trained for name in history if name != "step")
         curves = [figures.curve([(h["step"], h[name]) for _, h in trained if name in h], name) for name in names]
-        made.append({"step": trained[0][0], "count": len(trained), "curves": curves})
+        made.append({"job": trained[0][0], "count": len(trained), "curves": curves})
     return made
 
 
 def _samples(places: _Places) -> list[dict[str, Any]]:
     """What translators make of the same images, over the training."""
     made = []
-    for step, path in places.having("samples.npz"):
+    for job, path in places.having("samples.npz"):
         lines = [Line(title, _images(pictures)) for title, pictures in load_strips(path)]
         if len(lines) > 1:
             made.append(
-                {"step": step, "lines": lines, "pairs": list(zip(lines[0].images, lines[-1].images, strict=True))}
+                {"job": job, "lines": lines, "pairs": list(zip(lines[0].images, lines[-1].images, strict=True))}
             )
     return made
 
@@ -266,11 +266,11 @@ def _samples(places: _Places) -> list[dict[str, Any]]:
 def _agreement(places: _Places) -> list[dict[str, Any]]:
     """How many translated images are still read as their label."""
     made = []
-    for step in places.distinct:
-        facts = places.run.result(step).marker["facts"].get("label_agreement")
+    for job in places.distinct:
+        facts = places.run.result(job).marker["facts"].get("label_agreement")
         if facts:
             shares = {name: 100 * share for name, share in facts["by_class"].items()}
-            made.append({"step": step, "mean": 100 * facts["mean"], "shares": shares})
+            made.append({"job": job, "mean": 100 * facts["mean"], "shares": shares})
     return made
 
 
@@ -279,7 +279,7 @@ def _selection(places: _Places) -> dict[str, Any] | None:
     found = places.first("selection.npz")
     if found is None:
         return None
-    step, path = found
+    job, path = found
     strips = load_strips(path)
     if not strips:
         return None
@@ -297,8 +297,8 @@ def _selection(places: _Places) -> dict[str, Any] | None:
         ]
         marks = ["good" if name == anchor.text else "bad" for name in names.split("\n")] if anchor.text else []
         lines.append({"anchor": anchor, "images": _images(pictures, texts, marks)})
-    facts = places.run.result(step).marker["facts"].get("selection", {})
-    return {"step": step, "lines": lines, "facts": facts}
+    facts = places.run.result(job).marker["facts"].get("selection", {})
+    return {"job": job, "lines": lines, "facts": facts}
 
 
 def _domains(places: _Places) -> dict[str, Any] | None:
@@ -313,7 +313,7 @@ def _domains(places: _Places) -> dict[str, Any] | None:
                     if title not in drawn and kind in file and any(names := file[kind].tolist()):
                         drawn.add(title)
                         charts.append(figures.scatter(points, names, title))
-    return {"step": found[0][0], "charts": charts} if charts else None
+    return {"job": found[0][0], "charts": charts} if charts else None
 
 
 def _attention(places: _Places) -> dict[str, Any] | None:
@@ -323,25 +323,23 @@ def _attention(places: _Places) -> dict[str, Any] | None:
     teachers: dict[str, Line] = {}
     students: dict[str, Line] = {}
     first = None
-    for step, path in places.having("attention.npz"):
+    for job, path in places.having("attention.npz"):
         ((title, pictures),) = load_strips(path)
         if faces is None:
-            faces, labels, first = pictures, title.split("\n"), step
+            faces, labels, first = pictures, title.split("\n"), job
         elif pictures.shape != faces.shape or (pictures != faces).any():
             continue  # another round's
         with np.load(path, allow_pickle=False) as file:
             looks = {name: list(map(figures.looked_at, pictures, file[name])) for name in ("teacher", "student")}
-        teacher = step.inputs["teacher"]
+        teacher = job.inputs["teacher"]
         teachers.setdefault(teacher, Line(teacher, _images(looks["teacher"])))
-        students[f"{step.stage}.model ({step.row})"] = Line(
-            f"{step.stage}.model, {step.row}", _images(looks["student"])
-        )
+        students[f"{job.stage}.model ({job.row})"] = Line(f"{job.stage}.model, {job.row}", _images(looks["student"]))
     if faces is None:
         return None
     order = list(places.run.about["recipe"]["stages"])  # the first network to be trained is the first to be shown
     of_teachers = sorted(teachers, key=lambda reference: order.index(reference.partition(".")[0]))
     lines = [Line("image", _images(faces, labels)), *map(teachers.__getitem__, of_teachers), *students.values()]
-    return {"step": first, "lines": lines}
+    return {"job": first, "lines": lines}
 
 
 def _mistakes(places: _Places) -> dict[str, Any] | None:
@@ -349,8 +347,8 @@ def _mistakes(places: _Places) -> dict[str, Any] | None:
     found = places.first("mistakes.npz")
     if found is None:
         return None
-    step, path = found
-    evaluation = places.run.result(step).output("evaluation")
+    job, path = found
+    evaluation = places.run.result(job).output("evaluation")
     with np.load(path, allow_pickle=False) as file:
         chosen, pictures = file["places"], file["pictures"]
     said = [
@@ -359,15 +357,15 @@ def _mistakes(places: _Places) -> dict[str, Any] | None:
         for i in chosen
     ]
     wrong = int((evaluation.predictions != evaluation.labels).sum())
-    return {"step": step, "images": _images(pictures, said), "wrong": wrong, "tested": len(evaluation.labels)}
+    return {"job": job, "images": _images(pictures, said), "wrong": wrong, "tested": len(evaluation.labels)}
 
 
 def cost(run: Run) -> list[dict[str, Any]]:
     """Time and peak memory of each stage, over all its distinct results."""
     stages: dict[str, dict[str, Any]] = {}
-    for step in distinct(run.steps):
-        marker = run.result(step).marker
-        of = stages.setdefault(step.stage, {"stage": step.stage, "count": 0, "seconds": 0.0, "peak": 0, "device": 0})
+    for job in distinct(run.jobs):
+        marker = run.result(job).marker
+        of = stages.setdefault(job.stage, {"stage": job.stage, "count": 0, "seconds": 0.0, "peak": 0, "device": 0})
         of["count"] += 1
         of["seconds"] += marker["seconds"]
         of["peak"] = max(of["peak"], marker.get("peak_bytes", 0))

@@ -25,8 +25,8 @@ INDEX = "index.json"
 
 
 @dataclass(frozen=True)
-class RunStep:
-    """One stage of one row, seed and fold of a run. Several steps may share one result.
+class RecordedJob:
+    """One stage of one row, seed and fold of a run. Several jobs may share one result.
 
     Attributes:
         stage: its name in the recipe.
@@ -108,14 +108,14 @@ class Model:
         size: height and width of its images in pixels,
         fit: and how a file is brought to it.
         range: the values that are black and white in files of more than 8 bits; None = they must say it themselves.
-        origin: the step that trained it.
+        origin: the job that trained it.
     """
 
     network: nn.Module
     classes: tuple[str, ...]
     size: int
     fit: Literal["crop", "squash"]
-    origin: RunStep
+    origin: RecordedJob
     range: tuple[float, float] | None = None
 
     def read(self, path: Path) -> Tensor:
@@ -135,7 +135,7 @@ class Run:
         folder: the run's own.
         about: ``run.json``: the command, the recipe, versions, machine.
         rows: by name, in the order of the table.
-        steps: of all rows, in the order of running.
+        jobs: of all rows, in the order of running.
         engine: how it computed.
         registry: where the components of its networks are looked up.
     """
@@ -143,7 +143,7 @@ class Run:
     folder: Path
     about: Mapping[str, Any] = field(repr=False)
     rows: Mapping[str, RunRow] = field(repr=False)
-    steps: tuple[RunStep, ...] = field(repr=False)
+    jobs: tuple[RecordedJob, ...] = field(repr=False)
     engine: Engine = field(repr=False)
     registry: Registry = field(repr=False)
 
@@ -174,9 +174,9 @@ class Run:
     def rounds_of(self, row: str) -> list[tuple[int, int]]:
         """The (seed, fold) pairs of a row, finished or not."""
         self.row(row)
-        return list(dict.fromkeys((step.seed, step.fold) for step in self.steps if step.row == row))
+        return list(dict.fromkeys((job.seed, job.fold) for job in self.jobs if job.row == row))
 
-    def steps_of(self, row: str, seed: int, fold: int) -> dict[str, RunStep]:
+    def jobs_of(self, row: str, seed: int, fold: int) -> dict[str, RecordedJob]:
         """The stages of one round of a row, by name in the order of running.
 
         Raises:
@@ -186,19 +186,19 @@ class Run:
         if (seed, fold) not in rounds:
             known = ", ".join(f"seed {s} fold {f}" for s, f in rounds)
             raise DakitError(f"{self.folder}: {row} was not run with seed {seed} fold {fold}; there are: {known}")
-        return {step.stage: step for step in self.steps if (step.row, step.seed, step.fold) == (row, seed, fold)}
+        return {job.stage: job for job in self.jobs if (job.row, job.seed, job.fold) == (row, seed, fold)}
 
-    def result(self, step: RunStep) -> Result:
-        """A step's result. An output that is a part of the data cannot be read: a folder of results holds no data.
+    def result(self, job: RecordedJob) -> Result:
+        """A job's result. An output that is a part of the data cannot be read: a folder of results holds no data.
 
         Raises:
             DakitError: it is not complete.
         """
-        if not step.done:
-            raise DakitError(f"{self.folder}: {step} is not finished; the same `dakit run` again goes on with it")
-        above = self.steps_of(step.row, step.seed, step.fold)
-        inputs = {name: partial(self._input, above, reference) for name, reference in step.inputs.items()}
-        return Result(step.folder, inputs, self.registry)
+        if not job.done:
+            raise DakitError(f"{self.folder}: {job} is not finished; the same `dakit run` again goes on with it")
+        above = self.jobs_of(job.row, job.seed, job.fold)
+        inputs = {name: partial(self._input, above, reference) for name, reference in job.inputs.items()}
+        return Result(job.folder, inputs, self.registry)
 
     def rounds(self, row: str) -> list[Round]:
         """Every finished evaluation of a row, for ``summarise`` and ``compare``.
@@ -208,9 +208,9 @@ class Run:
         """
         final = self.row(row).final
         return [
-            Round(step.seed, step.fold, self.result(step).output("evaluation"), step.repeat)
-            for step in self.steps
-            if (step.row, step.stage, step.do) == (row, final, "evaluate") and step.done
+            Round(job.seed, job.fold, self.result(job).output("evaluation"), job.repeat)
+            for job in self.jobs
+            if (job.row, job.stage, job.do) == (row, final, "evaluate") and job.done
         ]
 
     @undisturbed()
@@ -220,7 +220,7 @@ class Run:
         Raises:
             DakitError: there is none, it is not finished, was altered, or needs a plugin that is not here.
         """
-        above = self.steps_of(row, seed, fold)
+        above = self.jobs_of(row, seed, fold)
         final = above.get(self.row(row).final)
         if final is None or final.do != "evaluate":
             raise DakitError(f"{self.folder}: {row} was not run to its evaluation, so no classifier is its result")
@@ -240,11 +240,11 @@ class Run:
         Raises:
             DakitError: there is none, it is not finished, was altered, or needs a plugin that is not here.
         """
-        above = self.steps_of(row, seed, fold)
+        above = self.jobs_of(row, seed, fold)
         output, origin = ("inverse", "target") if inverse else ("translator", "source")
-        makers = [step.stage for step in above.values() if output in step.outputs]
+        makers = [job.stage for job in above.values() if output in job.outputs]
         if not makers:
-            having = dict.fromkeys(step.row for step in self.steps if output in step.outputs)
+            having = dict.fromkeys(job.row for job in self.jobs if output in job.outputs)
             raise DakitError(f"{self.folder}: {row} trains no {output}; rows that do: {', '.join(having) or 'none'}")
         if stage is not None and stage not in makers:
             raise DakitError(
@@ -263,7 +263,7 @@ class Run:
             origin, output = self.translator(row, seed, fold).origin, "translator"
         else:
             self.classifier(row, seed, fold)
-            above = self.steps_of(row, seed, fold)
+            above = self.jobs_of(row, seed, fold)
             producer, _, output = above[self.row(row).final].inputs["model"].partition(".")
             origin = above[producer]
         return self.result(origin), output
@@ -271,10 +271,10 @@ class Run:
     @property
     def made_with(self) -> list[dict[str, Any]]:
         """For each result that is there what it was made with, see :func:`dakit.results.record.made_with`."""
-        folders = dict.fromkeys(step.folder for step in self.steps if step.done)
+        folders = dict.fromkeys(job.folder for job in self.jobs if job.done)
         return [read_marker(folder).get("made_with", {}) for folder in folders]
 
-    def _model(self, above: Mapping[str, RunStep], reference: str, images: str) -> Model:
+    def _model(self, above: Mapping[str, RecordedJob], reference: str, images: str) -> Model:
         """The network ``reference``, and how images of the role that ``images`` names are read."""
         origin = above[reference.partition(".")[0]]
         row = self.rows[origin.row]
@@ -290,7 +290,7 @@ class Run:
         fit, stated = (data.fit, data.range) if data else (None, None)
         return Model(network, trained.classes, row.size, fit or "crop", origin, stated)
 
-    def _input(self, above: Mapping[str, RunStep], reference: str) -> Any:
+    def _input(self, above: Mapping[str, RecordedJob], reference: str) -> Any:
         producer, _, output = reference.partition(".")
         if producer not in above:
             raise DakitError(f"{self.folder}: {reference} is data, which a folder of results does not hold")
@@ -315,12 +315,18 @@ class Run:
         raise DakitError(f"{self.folder}: {error}{made}") from error
 
 
-def earlier_steps(folder: Path) -> dict[str, set[tuple[int, int, str]]]:
-    """By row the (seed, fold, stage) of all steps that ``index.json`` lists; nothing where it cannot be read."""
+def _listed(index: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The jobs that an ``index.json`` lists; before dakit 0.4 they were called steps."""
+    listed: list[dict[str, Any]] = index["jobs"] if "jobs" in index else index["steps"]
+    return listed
+
+
+def earlier_jobs(folder: Path) -> dict[str, set[tuple[int, int, str]]]:
+    """By row the (seed, fold, stage) of all jobs that ``index.json`` lists; nothing where it cannot be read."""
     found: dict[str, set[tuple[int, int, str]]] = {}
     try:
-        for step in _read(folder / INDEX)["steps"]:
-            found.setdefault(step["row"], set()).add((step["seed"], step["fold"], step["stage"]))
+        for job in _listed(_read(folder / INDEX)):
+            found.setdefault(job["row"], set()).add((job["seed"], job["fold"], job["stage"]))
     except (DakitError, KeyError, TypeError):
         return {}
     return found
@@ -358,14 +364,14 @@ def open_run(folder: str | Path, *, plugins: Iterable[Path] = (), registry: Regi
             )
             for name, row in index["rows"].items()
         }
-        steps = tuple(
-            RunStep(**{**step, "folder": folder / step["folder"], "outputs": tuple(step["outputs"])})
-            for step in index["steps"]
+        jobs = tuple(
+            RecordedJob(**{**job, "folder": folder / job["folder"], "outputs": tuple(job["outputs"])})
+            for job in _listed(index)
         )
         engine = Engine(**about["engine"])
     except (KeyError, TypeError, AttributeError) as error:
         raise DakitError(f"{folder}: run.json or {INDEX} is not what this dakit writes ({error}); run again") from error
-    return Run(folder, about, rows, steps, engine, registry or Registry(find_plugins(plugins)))
+    return Run(folder, about, rows, jobs, engine, registry or Registry(find_plugins(plugins)))
 
 
 def _pair(values: list[float] | None) -> tuple[float, float] | None:

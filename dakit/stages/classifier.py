@@ -189,7 +189,7 @@ class TrainClassifier:
         if isinstance(loss, nn.Module):
             loss = loss.to(trainer.device)
             learned = [*learned, *loss.parameters()]
-        compare = trainer.shared(loss) if isinstance(loss, nn.Module) else loss
+        compare = trainer.data_parallel(loss) if isinstance(loss, nn.Module) else loss
         augment = Augmentation(self.augment).to(trainer.device)
         draw = self._draw(ctx, train, extra)
         guide = None

@@ -80,15 +80,15 @@ class Synthesise:
         trainer = Trainer(ctx)
         G = trainer.place(translator.build(), train=False)
         critic = None if judge is None else trainer.place(judge.build(), train=False)
-        path = ctx.shared / "images.npy"
+        path = ctx.common_folder / "images.npy"
         shared = processes.count()
-        logs = [ctx.shared / f"checkpoint-{rank}-of-{shared}.json" for rank in range(shared)]
+        logs = [ctx.common_folder / f"checkpoint-{rank}-of-{shared}.json" for rank in range(shared)]
         progress = logs[processes.rank()]
         own = processes.part(range(len(images)))
         done, read_as = own.start, []
         content = hashlib.sha256()
         if processes.first():
-            for log in ctx.shared.glob("checkpoint-*-of-*.json"):
+            for log in ctx.common_folder.glob("checkpoint-*-of-*.json"):
                 # of another number of processes, or of another stage; dakit 0.2.0 did not say which
                 if log not in logs or json.loads(log.read_text(encoding="utf-8")).get("identity") != ctx.identity:
                     log.unlink()

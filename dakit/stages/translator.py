@@ -205,7 +205,7 @@ class TrainTranslator:
         transfer = None if self.transfer is None else self.transfer.build()
         if isinstance(transfer, nn.Module):
             transfer = transfer.to(trainer.device)
-        compare = trainer.shared(transfer) if isinstance(transfer, nn.Module) else transfer
+        compare = trainer.data_parallel(transfer) if isinstance(transfer, nn.Module) else transfer
         augment = Augmentation(self.augment).to(trainer.device)
         f_S = None if teacher is None else trainer.place(teacher.build(), train=False)
         taught = None

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dakit.interfaces import Spec
-from dakit.registry import KINDS, check
+from dakit.registry import KINDS
+from dakit.signatures import validated
 from dakit.testing import datasets, networks, observers, selectors, stages, transfer_losses
 from dakit.testing.contract import Check, ContractError, Result, run
 
@@ -49,7 +50,7 @@ def check_component(kind: str, factory: Callable[..., Any], params: Mapping[str,
     Raises:
         ParameterProblems: the parameters do not fit the signature.
     """
-    values = check(factory, KINDS[kind].given, f"{kind} {getattr(factory, '__name__', factory)}", params)
+    values = validated(factory, KINDS[kind].given, f"{kind} {getattr(factory, '__name__', factory)}", params)
     name, version = str(getattr(factory, "__name__", kind)), getattr(factory, "version", 1)
     return run(CONTRACTS[kind], Spec(kind, name, values, factory, version if isinstance(version, int) else 1))
 

@@ -28,8 +28,9 @@ from dakit.interfaces import (
     Trained,
     Translator,
 )
-from dakit.registry import Registry, component_kind, optional, schema, stage_inputs, stage_outputs, union_members
+from dakit.registry import Registry, component_kind
 from dakit.results.store import Store, digest
+from dakit.signatures import optional, schema, stage_inputs, stage_outputs, union_members
 from dakit.testing.contract import FIRST, Check, wanted
 from dakit.training.trainer import seed_everything
 

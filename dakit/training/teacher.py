@@ -107,7 +107,7 @@ class Teacher:
         return [said.logits, said.features, *said.maps]
 
     def _look(self, images: ImageSet, shapes: list[tuple[int, ...]]) -> None:
-        folder = self.trainer.ctx.shared
+        folder = self.trainer.ctx.common_folder
         paths = [folder / f"teacher-{i}.npy" for i in range(len(shapes))]
         of = self.trainer.ctx.identity or self._identity(images, shapes)
         if processes.first() and _said(folder) != {"identity": of, "sha256": _sums(paths)}:

@@ -105,9 +105,9 @@ class Trainer:
         network.train()
         if engine.compile:
             network.compile()
-        return self.shared(network)
+        return self.data_parallel(network)
 
-    def shared(self, module: nn.Module) -> nn.Module:
+    def data_parallel(self, module: nn.Module) -> nn.Module:
         """A module on the device whose gradients are averaged over all processes; the module itself where it is one.
 
         Statistics of normalisation layers stay each process's own; those of the first are saved.
@@ -200,7 +200,7 @@ class Trainer:
             {name: _shapes(network) for name, network in networks.items()},
             {name: [_settings(group) for group in o.param_groups] for name, o in optimisers.items()},
         ])  # fmt: skip
-        checkpoint = ctx.shared / "checkpoint.safetensors"
+        checkpoint = ctx.common_folder / "checkpoint.safetensors"
         history: History = {}
         log_every = max(1, steps // 200)
         window: dict[str, float] = {}  # sums since the last line of the history
@@ -229,7 +229,7 @@ class Trainer:
                 observer.message(f"going on from step {done} of {steps}")
             elif there:
                 observer.message(
-                    f"the checkpoint in {ctx.shared} was of another training (other parameters, inputs, seed or "
+                    f"the checkpoint in {ctx.common_folder} was of another training (other parameters, inputs, seed or "
                     "precision) and is removed: this one begins anew"
                 )
         if every is not None and not found:

@@ -152,7 +152,7 @@ def _given(model: Model, paths: Sequence[Path]) -> tuple[Tensor, None]:
 def _tested(run: Run, row: str, seed: int, fold: int) -> tuple[Tensor, Tensor]:
     """Images that the row's evaluation read, spread over all of them, and the probabilities that it stored."""
     about = run.row(row)
-    final = run.steps_of(row, seed, fold)[about.final]
+    final = run.jobs_of(row, seed, fold)[about.final]
     evaluation = run.result(final).output("evaluation")
     data = about.data[final.inputs["test"].partition(".")[0]]
     try:

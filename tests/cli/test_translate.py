@@ -14,7 +14,7 @@ def test_a_folder_becomes_the_images_of_synthesise(dakit, faces, tmp_path):
     assert (code, out) == (0, "")
     assert "28 of 28 images translated by translate (for cycle, seed 0, fold 0), of 2 rounds, into out" in err
     run = open_run(faces / "run")
-    stored = run.result(run.steps_of("cycle", 0, 0)["synthesise"]).output("images").images
+    stored = run.result(run.jobs_of("cycle", 0, 0)["synthesise"]).output("images").images
     written = sorted((tmp_path / "out").glob("*/*.png"))
     assert [str(path.relative_to(tmp_path / "out")) for path in written[:2]] == ["AN/0.png", "AN/1.png"]
     for path, image in zip(written, stored, strict=True):

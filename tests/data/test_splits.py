@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dakit.data.sets import TensorImages, Unlabelled
 from dakit.data.splits import Split, own_groups
 from dakit.errors import DakitError
-from dakit.registry import ParameterProblems, check
+from dakit.signatures import ParameterProblems, validated
 
 
 def dataset(labels, groups=None, parts=None, classes=("AN", "FE", "HA")):
@@ -261,7 +261,7 @@ def test_an_empty_side_is_refused_at_once(given_):
 )
 def test_the_signature_is_a_schema(given_, key):
     with pytest.raises(ParameterProblems) as caught:
-        check(Split, 0, "a split", given_)
+        validated(Split, 0, "a split", given_)
     assert [path for path, _ in caught.value.problems] == [(key,)]
 
 

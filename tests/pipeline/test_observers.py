@@ -6,12 +6,12 @@ import pytest
 
 import toys as toy_module
 from dakit.errors import DakitError, RecipeError
-from dakit.interfaces import Observer, Spec, StageRun
+from dakit.interfaces import JobInfo, Observer, Spec
 from dakit.pipeline import run as pipeline
 from dakit.pipeline.observers import Observers, build
 from dakit.recipe.load import load_recipe
 
-STAGE = StageRun("pretrain", "toy_train", "s2t", 0, 1, 2, 5)
+STAGE = JobInfo("pretrain", "toy_train", "s2t", 0, 1, 2, 5)
 FAULTY = """
 from dakit import hookimpl
 
@@ -151,8 +151,8 @@ def test_what_a_run_tells(recipe, tmp_path):
     ]  # fmt: skip
     assert everything.heard[0] == ("run_started", "toy", 2)
     first, second = (facts[1] for facts in everything.heard if facts[0] == "stage_started")
-    assert first == StageRun("pretrain", "toy_train", "s2t", 0, 0, 1, 2)
-    assert second == StageRun("evaluate", "evaluate", "s2t", 0, 0, 2, 2)
+    assert first == JobInfo("pretrain", "toy_train", "s2t", 0, 0, 1, 2)
+    assert second == JobInfo("evaluate", "evaluate", "s2t", 0, 0, 2, 2)
     assert everything.heard[-1] == ("run_ended", None)
     again = Everything()
     pipeline.run(recipe(), rows=["s2t"], fold=0, out=tmp_path / "out", observers=[again])

@@ -162,7 +162,7 @@ def refused(recipe, out: Path) -> list[str]:
 def looked(recipe, out: Path) -> None:
     """Look at what a run would do, and run nothing."""
     session = pipeline._Session(recipe, out)
-    session.preflight(session.steps(["taught"], None, None))
+    session.preflight(session.jobs(["taught"], None, None))
 
 
 def test_every_loss_is_shown_the_two_predictions_that_it_will_be_given(small, tmp_path):
@@ -260,7 +260,7 @@ def test_weights_start_the_same_network_only(small, tmp_path):
 def test_what_is_made_already_is_not_tried_again(small, tmp_path):
     recipe, given = small("seeds=[0]")
     pipeline.run(recipe, out=tmp_path / "out", fold=0)
-    assert len(open_run(tmp_path / "out").steps) == 5
+    assert len(open_run(tmp_path / "out").jobs) == 5
     given.clear()
     pipeline.run(recipe, out=tmp_path / "out", fold=0)
     assert not given

@@ -4,10 +4,10 @@ import pytest
 from rich.console import Console
 
 from dakit.errors import DakitError
-from dakit.interfaces import StageRun
+from dakit.interfaces import JobInfo
 from dakit.pipeline.progress import TerminalProgress
 
-STAGE = StageRun("adapt", "train_classifier", "cycleat", 0, 1, 2, 5)
+STAGE = JobInfo("adapt", "train_classifier", "cycleat", 0, 1, 2, 5)
 
 
 def test_without_a_terminal_messages_and_finished_stages_are_told_on_standard_error(capsys):

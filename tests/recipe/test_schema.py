@@ -15,7 +15,7 @@ from dakit.recipe.load import load_recipe
 from dakit.recipe.schema import describe, recipe_schema
 from dakit.recipe.yaml_lines import read_yaml
 from dakit.registry import KINDS, Registry
-from dakit.registry import schema as parameters
+from dakit.signatures import schema as parameters
 
 ROOT = Path(__file__).parents[2]
 

@@ -60,9 +60,9 @@ def test_how_it_was_chosen(card, opened):
 
 
 def test_a_picture_is_not_on_the_way(card, opened):
-    drawn = replace(opened.steps_of("cycle", 0, 1)["pretrain"], stage="domains", outputs=())
+    drawn = replace(opened.jobs_of("cycle", 0, 1)["pretrain"], stage="domains", outputs=())
     more = replace(opened, steps=(*opened.steps[:-1], drawn, opened.steps[-1]))
-    assert "domains" in more.steps_of("cycle", 0, 1)
+    assert "domains" in more.jobs_of("cycle", 0, 1)
     assert (
         model_card(more, "cycle", 0, 1, more.classifier("cycle", 0, 1), "model.onnx", Agreement(14, 3.5e-7, True))
         == card
@@ -101,7 +101,7 @@ def test_doubts_of_the_run_are_told(card, opened, tmp_path):
     assert "The run warned" not in card
     assert "were not read from files" not in card
     copy = open_run(shutil.copytree(opened.folder, tmp_path / "run"))
-    marker = copy.steps_of("cycle", 0, 1)["adapt"].folder / "done.json"
+    marker = copy.jobs_of("cycle", 0, 1)["adapt"].folder / "done.json"
     about = json.loads(marker.read_text()) | {"warnings": ["few labels"]}
     marker.write_text(json.dumps({name: value for name, value in about.items() if name != "checksum"}))
     model = copy.classifier("cycle", 0, 1)
@@ -125,7 +125,7 @@ def test_how_a_file_is_read(fit, code, opened):
 def test_which_weights_they_are(card, opened, tmp_path):
     assert "Its weights are those of the last training step." in card
     copy = open_run(shutil.copytree(opened.folder, tmp_path / "run"))
-    marker = copy.steps_of("cycle", 0, 1)["adapt"].folder / "done.json"
+    marker = copy.jobs_of("cycle", 0, 1)["adapt"].folder / "done.json"
     about = json.loads(marker.read_text())
     about["facts"]["chosen"] = {"images": 9, "steps": 1200, "macro": 0.625, "cross_entropy": 1.5}
     marker.write_text(json.dumps({name: value for name, value in about.items() if name != "checksum"}))

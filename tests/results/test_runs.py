@@ -56,7 +56,7 @@ def test_what_a_run_was(made: Outcome, toys: Path) -> None:
 
 def test_steps_say_what_they_read_and_made(made: Outcome, toys: Path) -> None:
     opened = open_run(made.folder, plugins=[toys])
-    steps = opened.steps_of("cycleat", 0, 1)
+    steps = opened.jobs_of("cycleat", 0, 1)
     assert list(steps) == ["pretrain", "stage_1", "stage_2", "synthesise", "select", "adapt", "evaluate"]
     assert all(step.done for step in steps.values())
     assert steps["stage_1"].images == {"source": 8, "target": 4}  # 4 of 5 people, and the web's
@@ -64,7 +64,7 @@ def test_steps_say_what_they_read_and_made(made: Outcome, toys: Path) -> None:
     assert steps["adapt"].inputs["teacher"] == "stage_2.classifier"
     assert steps["stage_2"].outputs == ("translator", "classifier")
     assert opened.result(steps["adapt"]).marker["notes"] == ["trained on 4 and 8 images"]
-    assert steps["pretrain"].folder == opened.steps_of("s2t", 0, 0)["pretrain"].folder  # shared
+    assert steps["pretrain"].folder == opened.jobs_of("s2t", 0, 0)["pretrain"].folder  # shared
 
 
 def test_predictions_are_those_of_the_table(made: Outcome, toys: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_translator_makes_the_images_of_synthesise(made: Outcome, toys: Path) 
     opened = open_run(made.folder, plugins=[toys])
     model = opened.translator("cycleat", 0, 0)
     assert (model.classes, model.origin.stage) == ((), "stage_2")
-    step = opened.steps_of("cycleat", 0, 0)["synthesise"]
+    step = opened.jobs_of("cycleat", 0, 0)["synthesise"]
     images = opened.result(step).output("images").images
     assert len(images) == step.images["images"] == 8
     colour = model.network.state_dict()["colour"][:, 0, 0]
@@ -165,7 +165,7 @@ def test_unknown_rows_rounds_and_stages(made: Outcome, toys: Path) -> None:
 
 def damaged(folder: Path, toys: Path) -> tuple[Run, Path]:
     opened = open_run(folder, plugins=[toys])
-    return opened, opened.steps_of("cycleat", 0, 0)["adapt"].folder
+    return opened, opened.jobs_of("cycleat", 0, 0)["adapt"].folder
 
 
 def test_an_unfinished_stage_is_named(folder: Path, toys: Path) -> None:
@@ -212,6 +212,6 @@ def test_a_run_that_stopped_before_its_evaluation(made: Outcome, tmp_path: Path,
 
 def test_the_folder_can_be_moved(folder: Path, toys: Path) -> None:
     opened = open_run(folder, plugins=[toys])
-    assert all(step.folder.is_relative_to(folder) for step in opened.steps)
-    assert "/" not in json.loads((folder / "index.json").read_text())["steps"][0]["folder"].removeprefix("store/")
+    assert all(step.folder.is_relative_to(folder) for step in opened.jobs)
+    assert "/" not in json.loads((folder / "index.json").read_text())["jobs"][0]["folder"].removeprefix("store/")
     assert opened.rounds("s2t")

@@ -6,7 +6,7 @@ import pytest
 
 import tiny
 from dakit.interfaces import Spec
-from dakit.registry import ParameterProblems
+from dakit.signatures import ParameterProblems
 from dakit.testing import CONTRACTS, ContractError, check_component, check_transfer_loss
 from dakit.testing.contract import Result, is_described, run, wanted
 from dakit_builtins.transfer_losses.soft_targets import SoftTargets

@@ -67,7 +67,7 @@ def test_a_file_that_cannot_be_read_keeps_its_place(faces: Path, opened: Run, tm
 
 
 def test_translations_are_those_of_synthesise_to_the_bit(faces: Path, opened: Run, tmp_path: Path) -> None:
-    step = opened.steps_of("cycle", 0, 0)["synthesise"]
+    step = opened.jobs_of("cycle", 0, 0)["synthesise"]
     stored = opened.result(step).output("images").images
     files = find_images([str(faces / "source")])
     assert len(files) == len(stored) == 28

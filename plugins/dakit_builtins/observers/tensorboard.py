@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dakit.errors import DakitError
-from dakit.interfaces import Positive, StageRun
+from dakit.interfaces import JobInfo, Positive
 from dakit.parameters import checked
 
 
@@ -33,10 +33,10 @@ class TensorBoard:
         self.folder = folder / "tensorboard"
         self.every = every
         self._make = SummaryWriter
-        self._stage: StageRun | None = None
+        self._stage: JobInfo | None = None
         self._writer: Any = None
 
-    def stage_started(self, stage: StageRun) -> None:
+    def stage_started(self, stage: JobInfo) -> None:
         """The next steps are this stage's."""
         self._stage = stage
 
@@ -53,11 +53,11 @@ class TensorBoard:
             for name, value in losses.items():
                 self._writer.add_scalar(name, value, done)
 
-    def stage_finished(self, stage: StageRun, seconds: float) -> None:
+    def stage_finished(self, stage: JobInfo, seconds: float) -> None:
         """Close the files."""
         self._close()
 
-    def stage_failed(self, stage: StageRun, error: BaseException) -> None:
+    def stage_failed(self, stage: JobInfo, error: BaseException) -> None:
         """Close the files; what was written stays."""
         self._close()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dakit.errors import DakitError, did_you_mean
-from dakit.interfaces import Positive, StageRun
+from dakit.interfaces import JobInfo, Positive
 from dakit.parameters import checked
 
 
@@ -50,7 +50,7 @@ class Tracker:
         self._tracker.start()
         self._tracker.store_init_configuration({"recipe": recipe})
 
-    def stage_started(self, stage: StageRun) -> None:
+    def stage_started(self, stage: JobInfo) -> None:
         """The next steps are this stage's."""
         self._stage = stage.name
 

@@ -8,7 +8,7 @@ import torch
 
 from dakit.errors import DakitError
 from dakit.interfaces import ImageSet
-from dakit_builtins import synthetic_faces as module
+from dakit_builtins.datasets import synthetic_faces as module
 from dakit_builtins.datasets.synthetic_faces import synthetic_faces
 
 EMOTIONS = ("AN", "DI", "FE", "HA", "NE", "SA", "SU")

@@ -5,11 +5,11 @@ import sys
 import pytest
 
 from dakit.errors import DakitError
-from dakit.interfaces import StageRun
+from dakit.interfaces import JobInfo
 from dakit_builtins.observers.tensorboard import TensorBoard
 
 pytest.importorskip("tensorboard")
-STAGE = StageRun("adapt", "train_classifier", "cycleat", 0, 1, 2, 5)
+STAGE = JobInfo("adapt", "train_classifier", "cycleat", 0, 1, 2, 5)
 
 
 def written(folder, name="loss"):

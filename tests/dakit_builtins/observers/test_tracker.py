@@ -4,10 +4,10 @@ import accelerate.tracking
 import pytest
 
 from dakit.errors import DakitError
-from dakit.interfaces import StageRun
+from dakit.interfaces import JobInfo
 from dakit_builtins.observers.tracker import Tracker
 
-STAGE = StageRun("adapt", "train_classifier", "cycleat", 0, 1, 2, 5)
+STAGE = JobInfo("adapt", "train_classifier", "cycleat", 0, 1, 2, 5)
 
 
 class Service(accelerate.tracking.GeneralTracker):
