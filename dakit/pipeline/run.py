@@ -466,7 +466,7 @@ class _Session:
     def preflight(self, jobs: Iterable[Job]) -> None:
         """See :func:`dakit.pipeline.preflight.preflight`; and whether the engine's device is there."""
         from dakit.pipeline.preflight import preflight
-        from dakit.training.trainer import accelerator
+        from dakit.training.device import accelerator
 
         planned = ((job.row, job.stage, stage, sizes) for job, stage, sizes in sized(self.recipe, jobs))
         preflight(self.recipe, planned, self.roles)
@@ -536,7 +536,7 @@ class _Session:
 
     def make(self, job: Job, run: JobInfo) -> None:
         """Run one stage; ``run`` is what observers are told of it."""
-        from dakit.training.trainer import derive_seed, seed_everything
+        from dakit.training.seeds import derive_seed, seed_everything
 
         place_of = (job.stage.name, job.key)
         seed = derive_seed(job.seed, job.stage.name)

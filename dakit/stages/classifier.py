@@ -30,9 +30,10 @@ from dakit.interfaces import (
 from dakit.parameters import checked
 from dakit.report.thumbnails import attention, examples, save_strips, thumbnails
 from dakit.training.identity import identified
+from dakit.training.seeds import derive_seed
 from dakit.training.surroundings import undisturbed
 from dakit.training.teacher import Teacher
-from dakit.training.trainer import Trainer, derive_seed, trained
+from dakit.training.trainer import Trainer, trained
 
 SHOWN = 7
 """On so many images the attention of teacher and student is kept to be looked at."""

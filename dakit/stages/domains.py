@@ -14,8 +14,9 @@ from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Selector, Spec, Trained
 from dakit.parameters import checked
 from dakit.report.pictures import domains_png
+from dakit.training.seeds import seed_everything
 from dakit.training.surroundings import undisturbed
-from dakit.training.trainer import Trainer, seed_everything
+from dakit.training.trainer import Trainer
 
 
 class DomainsMapped(NamedTuple):

@@ -12,8 +12,9 @@ from dakit.data.sets import Subset
 from dakit.interfaces import Classifier, Context, ImageSet, Selection, Selector, Spec, Trained
 from dakit.parameters import checked
 from dakit.report.thumbnails import examples, pick, save_strips
+from dakit.training.seeds import seed_everything
 from dakit.training.surroundings import undisturbed
-from dakit.training.trainer import Trainer, seed_everything
+from dakit.training.trainer import Trainer
 
 SHOWN = 8
 """So many anchors, and at most so many of the images chosen for each, are kept to be looked at."""

@@ -32,7 +32,7 @@ from dakit.registry import Registry, component_kind
 from dakit.results.store import Store, digest
 from dakit.signatures import optional, schema, stage_inputs, stage_outputs, union_members
 from dakit.testing.contract import FIRST, Check, wanted
-from dakit.training.trainer import seed_everything
+from dakit.training.seeds import seed_everything
 
 SIZE, COUNT, CLASSES = 16, 48, ("a", "b", "c")
 
