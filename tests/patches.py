@@ -80,5 +80,5 @@ def photograph(*patches: tuple[Image.Image, tuple[int, int]], size: tuple[int, i
 
 
 def cut(album: Path, target: Path, **settings: Any) -> dict[str, Face]:
-    rows = crop_faces(album, target, cropping=Cropping(size=64, **settings: Any), weights=Path("none"))
+    rows = crop_faces(album, target, cropping=Cropping(size=64, **settings), weights=Path("none"))
     return {row.path: row for row in rows}
