@@ -487,7 +487,7 @@ def label_noise(recipe: Recipe, out: str | Path | None = None) -> list[Finding]:
     wanted = [(job, state) for job, state in jobs if job.stage.name == final]
     if not wanted or any(state != "cached" for _, state in wanted):
         return []
-    store = Store(pipeline.output_folder(recipe, out) / "store", recipe.registry)
+    store = Store(Path(out or recipe.folder) / "store", recipe.registry)
     said = [store.open(job.stage.name, job.key, job.inputs).output("evaluation") for job, _ in wanted]
     seen = np.any([one.train.any(0) for one in learned], axis=0)
     suspects = label_suspects(said, seen)

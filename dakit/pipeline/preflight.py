@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from dakit import processes
+from dakit.data.files import told_of
+from dakit.data.sets import unlabelled_among
 from dakit.errors import DakitError
 from dakit.interfaces import Engine, Prediction, Spec
 from dakit.optional import misspelt
-from dakit.pipeline.roles import Roles
+from dakit.pipeline.roles import Roles, data_paths
 from dakit.recipe.plans import Plan, Recipe, StagePlan
 
 _TRAINING = ("train_classifier", "train_translator")
@@ -61,6 +63,42 @@ def preflight(
                 problems[f"stages.{planned.name}.{name}: {text}"] = None
     if problems:
         raise DakitError("\n".join(problems))
+
+
+def check_data(recipe: Recipe) -> str:
+    """Open the data where its folders are there, check the class lists, and show every network one image.
+
+    Returns:
+        What was done.
+
+    Raises:
+        DakitError: the data is there and wrong, or a network of a row does not take its images.
+    """
+    missing = {
+        str(path)
+        for plan in recipe.plans.values()
+        for data in plan.data.values()
+        for path in data_paths(data)
+        if not path.exists()
+    }
+    if missing:
+        return f"data: not checked, as it is not here ({', '.join(sorted(missing))})"
+    from_disk = any(data_paths(data) for plan in recipe.plans.values() for data in plan.data.values())
+    if not from_disk:
+        return "data: none is needed from disk"
+    roles = Roles(recipe, recipe.folder / "store", room=0)
+    roles.open(list(recipe.plans))
+    findings = ["data: found, and the class lists agree; every network takes an image"]
+    for data in {data.role: data for plan in recipe.plans.values() for data in plan.data.values()}.values():
+        parts = roles.parts(data, recipe.seeds[0], 0)
+        images = parts["train"] if "train" in parts else parts["all"]
+        blank = unlabelled_among(images) if images.classes else ""
+        others = told_of(getattr(roles.plain(data), "passed_over", {}))
+        findings += [f"warning: {data.role}: {blank}"] * bool(blank)
+        findings += [f"warning: {data.role}: passed over, no images by their suffix or place: {others}"] * bool(others)
+    stages = [(plan.row, stage) for plan in recipe.plans.values() if plan.data for stage in plan.stages]
+    preflight(recipe, ((row, stage, stage.spec.build(), None) for row, stage in stages), roles)
+    return "\n".join(findings)
 
 
 class _Trial:

@@ -16,6 +16,7 @@ from dakit.data.sets import Sealed, TensorImages
 from dakit.errors import DakitError
 from dakit.interfaces import Context, Folder
 from dakit.pipeline import run as pipeline
+from dakit.pipeline.jobs import JobResults
 from dakit.pipeline.roles import content_key
 from dakit.recipe.load import load_recipe
 from dakit.results import record
@@ -378,14 +379,14 @@ def test_only_evaluate_opens_the_test_images(load, tmp_path, monkeypatch):
         opened.append(current[-1])
         return whole(self)
 
-    make = pipeline._Session.make
+    make = pipeline.make
 
-    def noted(self, step, *rest):
-        current.append(step.stage.spec.name)
-        return make(self, step, *rest)
+    def noted(job, *rest):
+        current.append(job.stage.spec.name)
+        return make(job, *rest)
 
     monkeypatch.setattr(Sealed, "open", open_)
-    monkeypatch.setattr(pipeline._Session, "make", noted)
+    monkeypatch.setattr(pipeline, "make", noted)
     pipeline.run(load(), rows=["cycleat"], out=tmp_path)
     assert opened == ["evaluate", "evaluate"]
 
@@ -554,16 +555,16 @@ def test_a_table_says_what_its_results_were_made_with(load, tmp_path, monkeypatc
 
 
 def test_networks_are_let_go_after_their_last_reader(load, tmp_path, monkeypatch):
-    sessions = []
-    carry_out = pipeline._carry_out
+    seen = []
 
-    def seen(session, chosen, steps):
-        sessions.append(session)
-        return carry_out(session, chosen, steps)
+    class Watched(JobResults):
+        def __init__(self, store):
+            super().__init__(store)
+            seen.append(self)
 
-    monkeypatch.setattr(pipeline, "_carry_out", seen)
+    monkeypatch.setattr(pipeline, "JobResults", Watched)
     pipeline.run(load(), out=tmp_path)
-    held = {name for result in sessions[0]._results.values() for name in result._outputs}
+    held = {name for result in seen[0]._results.values() for name in result._outputs}
     assert held == {"evaluation"}
 
 
