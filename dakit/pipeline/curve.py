@@ -15,6 +15,7 @@ from dakit import processes
 from dakit.errors import DakitError
 from dakit.files import write_json, write_text
 from dakit.interfaces import Observer, Spec
+from dakit.optional import ChecksInputs, ChecksSizes, offers
 from dakit.pipeline import run as pipeline
 from dakit.pipeline.jobs import Job, sized
 from dakit.pipeline.outcome import Outcome, results_json
@@ -172,10 +173,10 @@ def _batch_sizes(recipe: Recipe, jobs: Sequence[Job]) -> dict[str, int]:
 
         def fits(size: int, spec: Spec[Any] = spec, sizes: Any = sizes, inputs: Any = job.stage.inputs) -> bool:
             made = _sized(spec, size).build()
-            return not made.check_sizes(sizes) and not getattr(made, "check", lambda inputs: [])(frozenset(inputs))
+            return not made.check_sizes(sizes) and not (offers(made, ChecksInputs) and made.check(frozenset(inputs)))
 
         own = spec.params.get("batch_size")
-        if own is not None and hasattr(stage, "check_sizes") and not fits(own):
+        if own is not None and offers(stage, ChecksSizes) and not fits(own):
             size = next((size for size in range(own - 1, 0, -1) if fits(size)), own)
             found[job.stage.name] = min(size, found.get(job.stage.name, own))
     return found

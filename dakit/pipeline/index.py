@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dakit.data.sets import FileImages
 from dakit.files import write_json
 from dakit.pipeline.jobs import Job
 from dakit.pipeline.roles import Roles
@@ -57,8 +58,8 @@ def _row(recipe: Recipe, roles: Roles, row: str) -> dict[str, Any]:
             "split": of_role.split and asdict(of_role.split),
             "images": len(images),
             "labelled": sum(label >= 0 for label in images.labels),
-            "fit": getattr(plain, "fit", None),
-            "range": getattr(plain, "range", None),
+            "fit": plain.fit if isinstance(plain, FileImages) else None,
+            "range": plain.range if isinstance(plain, FileImages) else None,
         }
     return {"final": plan.stages[-1].name, "size": first.size, "classes": first.classes, "data": data}
 

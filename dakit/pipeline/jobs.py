@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from dakit.errors import DakitError, did_you_mean
+from dakit.optional import CountsOutputs, offers
 from dakit.pipeline.roles import Roles, content_key
 from dakit.recipe.plans import Plan, Recipe, RunReference, StagePlan
 from dakit.results.runs import open_run
@@ -219,7 +220,7 @@ def sized(recipe: Recipe, jobs: Iterable[Job]) -> Iterator[tuple[Job, Any, dict[
             for name, reference in job.stage.inputs.items()
         }
         stage = job.stage.spec.build()
-        if hasattr(stage, "makes"):
+        if offers(stage, CountsOutputs):
             counts |= {f"{job.key}.{output}": count for output, count in stage.makes(sizes).items()}
         yield job, stage, sizes
 

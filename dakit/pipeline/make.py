@@ -10,6 +10,7 @@ from typing import Any, cast
 from dakit import processes
 from dakit.errors import DakitError
 from dakit.interfaces import Context, JobInfo, Observer, Spec
+from dakit.optional import RunsTogether, offers
 from dakit.pipeline.jobs import Job, JobResults
 from dakit.pipeline.observers import Observers
 from dakit.recipe.plans import Recipe
@@ -36,7 +37,7 @@ def make(job: Job, info: JobInfo, recipe: Recipe, results: JobResults, observers
     seed = derive_seed(job.seed, job.stage.name)
     contents = results.contents(job)
     stage = job.stage.spec.build()
-    together = getattr(stage, "together", False)
+    together = offers(stage, RunsTogether) and stage.together
 
     def run(folder: Path) -> tuple[Any, dict[str, Any]]:
         processes.wait()  # until the first has the common folder ready

@@ -16,7 +16,7 @@ from dakit.data.files import told_of
 from dakit.data.sets import unlabelled_among
 from dakit.errors import DakitError
 from dakit.interfaces import Engine, Prediction, Spec
-from dakit.optional import misspelt
+from dakit.optional import ChecksSizes, Condenses, HasHead, PassesOver, misspelt, offers
 from dakit.pipeline.roles import Roles, data_paths
 from dakit.recipe.plans import Plan, Recipe, StagePlan
 
@@ -51,7 +51,7 @@ def preflight(
     tried: dict[Any, str] = {}
     with torch.random.fork_rng(devices=[]):
         for row, planned, stage, sizes in jobs:
-            for text in getattr(stage, "check_sizes", lambda sizes: [])(sizes) if sizes is not None else ():
+            for text in stage.check_sizes(sizes) if sizes is not None and offers(stage, ChecksSizes) else ():
                 problems[f"stages.{planned.name}: {text}"] = None
             if (row, planned.name) in seen:  # in another seed or fold
                 continue
@@ -93,7 +93,8 @@ def check_data(recipe: Recipe) -> str:
         parts = roles.parts(data, recipe.seeds[0], 0)
         images = parts["train"] if "train" in parts else parts["all"]
         blank = unlabelled_among(images) if images.classes else ""
-        others = told_of(getattr(roles.plain(data), "passed_over", {}))
+        plain = roles.plain(data)
+        others = told_of(plain.passed_over) if offers(plain, PassesOver) else ""
         findings += [f"warning: {data.role}: {blank}"] * bool(blank)
         findings += [f"warning: {data.role}: passed over, no images by their suffix or place: {others}"] * bool(others)
     stages = [(plan.row, stage) for plan in recipe.plans.values() if plan.data for stage in plan.stages]
@@ -145,7 +146,7 @@ class _Trial:
             network = self._built(spec).train(self.trains and not self.head_alone)
             if wrong := misspelt(spec.kind, type(network)):
                 return f"{spec.name}: {wrong}"
-            if self.head_alone and not isinstance(getattr(network, "head", None), nn.Module):
+            if self.head_alone and not (offers(network, HasHead) and isinstance(network.head, nn.Module)):
                 return f'update: "head" needs a classifier with a `head`; {spec.name} has none'
             with torch.no_grad(), self._autocast():
                 network(self._images())
@@ -222,7 +223,7 @@ class _Trial:
             with self._autocast():
                 with torch.no_grad():
                     said: Prediction = self._built(teacher).eval()(self._images())
-                    views = [said, *([_kept(compare.condense(said))] if hasattr(compare, "condense") else [])]
+                    views = [said, *([_kept(compare.condense(said))] if offers(compare, Condenses) else [])]
                 own: Prediction = network(self._images())
                 values = [compare(view, own) for view in views]
             for value in values:

@@ -14,6 +14,7 @@ from dakit.data.splits import Split
 from dakit.errors import DakitError, RecipeError, did_you_mean
 from dakit.files import shipped_recipes
 from dakit.interfaces import Classifier, Engine, Folder, ImageSet, Observer, Spec, TestSet, Trained, Translator
+from dakit.optional import ChecksInputs, offers
 from dakit.plugins import find_plugins
 from dakit.recipe.plans import DataPlan, Plan, Recipe, Reference, RunReference, StagePlan
 from dakit.recipe.yaml_lines import read_yaml
@@ -522,7 +523,7 @@ class _Checker:
         try:
             stage = spec.build()
             present = frozenset(parameter for parameter in inputs if given.get(parameter) is not None)
-            problems = list(getattr(stage, "check", lambda inputs: [])(present))
+            problems = list(stage.check(present)) if offers(stage, ChecksInputs) else []
         except DakitError as error:
             problems = [str(error)]
         for text in problems:

@@ -19,6 +19,7 @@ from dakit.data.selection import check_request
 from dakit.data.sets import Joined, Subset, Unlabelled, file_digests
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, File, ImageSet, Positive, Selection
+from dakit.optional import HasStem, offers
 from dakit.parameters import checked
 from dakit.training.weights import read_weights
 
@@ -323,16 +324,14 @@ def _extract(
 ) -> Extract:
     """A function from uint8 ``(b, 3, H, W)`` to the first layer's ``(b, C, H', W')``, before any ReLU."""
     if file is None:
-        stem = getattr(classifier, "stem", None)
-        if stem is None:
+        if not offers(classifier, HasStem):
             raise DakitError(
                 'extractor: "classifier" needs a trained classifier '
                 + ("and none is passed" if classifier is None else f"with a stem; {type(classifier).__name__} has none")
             )
 
         def layer(pixels: Tensor) -> Tensor:
-            features: Tensor = stem(pixels / 127.5 - 1)
-            return features
+            return classifier.stem(pixels / 127.5 - 1)
 
     else:
         first = _FIRST_LAYERS[used]
