@@ -47,6 +47,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -154,17 +155,15 @@ def load_detector(weights: Path, score: float, device: torch.device) -> Any:
     from dakit.training.weights import read_weights
 
     state = read_weights(weights)
-    before = torch.hub.get_dir()
     with tempfile.TemporaryDirectory() as folder:  # its constructor reads torch hub's folder, or else the network
         (Path(folder) / "checkpoints").mkdir()
         torch.save(state, Path(folder) / "checkpoints" / _FILE)
-        torch.hub.set_dir(folder)
         try:
-            detector = FaceDetector(confidence_threshold=score)
+            # not set_dir: after that torch would never look at TORCH_HOME again
+            with patch.object(torch.hub, "get_dir", lambda: folder):
+                detector = FaceDetector(confidence_threshold=score)
         except RuntimeError as error:
             raise DakitError(f"weights {weights}: are not YuNet's: expected the tensors of {_FILE}") from error
-        finally:
-            torch.hub.set_dir(before)
     return detector.to(device).eval()
 
 

@@ -28,9 +28,9 @@ class FeatureKnn:
     """The nearest pool images of each anchor by exact Euclidean distance between first-layer features.
 
     What :class:`~dakit_builtins.selectors.tsne_knn.TsneKnn` approximates: nothing is reduced. The anchors' features
-    are kept (A x D x 4 bytes; 700 at 193,600 numbers: 0.5 GB), the pool's pass by in chunks, one
-    float32 matrix product each: squared distances are exact to about 1e-6 of the features' squared norm. Of several processes each looks at its own
-    share of the pool.
+    are kept (A x D x 4 bytes; 700 at 193,600 numbers: 0.5 GB), the pool's pass by in chunks, one float32 matrix
+    product each: squared distances are exact to about 1e-6 of the features' squared norm. Of several processes each
+    looks at its own share of the pool.
 
     Args:
         neighbours: how many for each anchor.

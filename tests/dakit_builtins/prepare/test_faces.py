@@ -358,7 +358,7 @@ def test_boxes_name_every_wrong_line(tmp_path):
     assert read_boxes(file) == {"a.png": (1.0, 2.0, 3.0, 4.0)}
 
 
-def test_weights_are_never_fetched_and_must_be_yunets(tmp_path):
+def test_weights_are_never_fetched_and_must_be_yunets(tmp_path, monkeypatch):
     with pytest.raises(DakitError, match="are not there"):
         weights_file(tmp_path / "none.pth")
     before = torch.hub.get_dir()
@@ -366,3 +366,5 @@ def test_weights_are_never_fetched_and_must_be_yunets(tmp_path):
     with pytest.raises(DakitError, match="are not YuNet's"):
         load_detector(tmp_path / "other.pth", 0.5, torch.device("cpu"))
     assert torch.hub.get_dir() == before
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "elsewhere"))
+    assert torch.hub.get_dir() == str(tmp_path / "elsewhere" / "hub"), "torch still looks at TORCH_HOME"
