@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ from dakit.hookspecs import hookimpl
 if TYPE_CHECKING:
     from dakit.errors import DakitError as DakitError
     from dakit.errors import RecipeError as RecipeError
-    from dakit.pipeline.run import run as run
+    from dakit.pipeline.door import run as run
     from dakit.recipe.load import load_recipe as load_recipe
     from dakit.results.runs import open_run as open_run
 
 __version__ = "0.3.0"
 __all__ = ["DakitError", "RecipeError", "hookimpl", "load_recipe", "open_run", "run"]
+
+logging.getLogger("dakit").addHandler(logging.NullHandler())  # silent until the caller sets a log up
 
 # torch costs seconds to import; `dakit --help` and a plugin's own import must not pay for it.
 _LAZY = {
@@ -28,7 +31,7 @@ _LAZY = {
     "RecipeError": "dakit.errors",
     "load_recipe": "dakit.recipe.load",
     "open_run": "dakit.results.runs",
-    "run": "dakit.pipeline.run",
+    "run": "dakit.pipeline.door",
 }
 
 

@@ -18,6 +18,8 @@ from dakit.data.sets import unlabelled_among
 from dakit.errors import DakitError, did_you_mean
 from dakit.files import write_json
 from dakit.interfaces import Context, ImageSet, JobInfo, Observer, Spec
+from dakit.objects import as_plugin, refuse_changed
+from dakit.pipeline.log import Log
 from dakit.pipeline.observers import Observers, build
 from dakit.pipeline.outcome import Outcome, source_only, transferring, write_results
 from dakit.pipeline.roles import Roles, content_key, data_paths
@@ -88,11 +90,13 @@ def run(
     Raises:
         DakitError: missing data, a fault in a stage, a folder that cannot be written or that another run writes.
     """
+    refuse_changed(recipe.registry)
     folder, fresh = output_folder(recipe, out), set(fresh)
     chosen = list(dict.fromkeys(recipe.plan(row).row for row in (recipe.rows if rows is None else rows)))
     given = [(type(observer).__name__, observer) for observer in observers]
     named = [(spec.name, build(spec, folder)) for spec in recipe.observers]
-    told = Observers([*given, *named] if processes.first() else [])
+    log = Log()
+    told = Observers([*given, *named, ("log", log)] if processes.first() else [])
     session = _Session(recipe, folder, told, store)
     jobs = session.jobs(chosen, until, fold)
     for name in fresh:
@@ -107,7 +111,10 @@ def run(
                     session.discard(job)
             session.prepare(jobs)
         with told.of_run(recipe.name, len({job.key for job in jobs})):
-            return _carry_out(session, chosen, jobs)
+            outcome = _carry_out(session, chosen, jobs)
+            if processes.first():
+                log.warn_of(outcome.warnings)
+            return outcome
 
 
 def _agree_on(jobs: Sequence[Job]) -> None:
@@ -168,6 +175,7 @@ def _carry_out(session: _Session, chosen: Sequence[str], jobs: Sequence[Job]) ->
         opened=session.roles.openings(rows),
         needed=len({job.key for job in (*jobs, *kept) if job.stage.spec.name == "evaluate"}),
         made_with=gathered(records.values()),
+        recipe=recipe,
     )
     if not processes.first():
         return outcome
@@ -461,7 +469,7 @@ class _Session:
             f"{row}: what an earlier run made of it is not in this table any more: {why}"
             for row, why in self._left_out.items()
         ]
-        return [*self.roles.warnings, *self._foreign, *left]
+        return [*self.recipe.registry.doubts, *self.roles.warnings, *self._foreign, *left]
 
     def preflight(self, jobs: Iterable[Job]) -> None:
         """See :func:`dakit.pipeline.preflight.preflight`; and whether the engine's device is there."""
@@ -494,10 +502,10 @@ class _Session:
         specs = [job.stage.spec, *(data[role].spec for role in roles)]
         for spec in specs:
             specs += [value for value in spec.params.values() if isinstance(value, Spec)]
-        used = {registry.find(spec.kind, spec.name).distribution for spec in specs} - {"dakit"}
-        return made_with(
-            self.recipe.engine, [p for p in registry.plugins.found if p.distribution in used and p.state == "active"]
-        )
+        entries = [registry.find(spec.kind, spec.name) for spec in specs]
+        used = {entry.distribution for entry in entries} - {"dakit"}
+        plugins = [p for p in registry.plugins.found if p.distribution in used and p.state == "active"]
+        return made_with(self.recipe.engine, [*plugins, *(as_plugin(entry) for entry in registry.given_among(entries))])
 
     def _row(self, row: str) -> dict[str, Any]:
         """What :class:`~dakit.results.runs.RunRow` tells of a row."""
