@@ -21,14 +21,11 @@ Array = npt.NDArray[Any]
 _LOOKED_AT_TWICE = 3
 
 
-def opener(given: Any, role: str) -> Callable[[int, Sequence[str] | None], ImageSet]:
-    """A dataset's factory for what the caller gives for a role, see :func:`read_object`."""
+def opener(given: Any) -> Callable[[int, Sequence[str] | None], ImageSet]:
+    """A dataset's factory, which reads what the caller gives, see :func:`read_object`."""
 
     def here(size: int, classes: Sequence[str] | None) -> ImageSet:
-        try:
-            return read_object(given, size, classes)
-        except DakitError as error:
-            raise DakitError(f"data={{{role!r}: ...}}: {error}") from None
+        return read_object(given, size, classes)
 
     return here
 
@@ -104,6 +101,8 @@ def _parts(given: Any) -> tuple[Any, Any, dict[str, Any]]:
         about |= {"classes": below.classes} if hasattr(below, "classes") else {}
     if callable(about.get("classes")) or isinstance(about.get("classes"), str):
         del about["classes"]
+    if isinstance(given, TensorImages):
+        return given.images, given.labels, about
     return given, None, about
 
 
@@ -117,8 +116,6 @@ def _kind(value: Any) -> str:
 
 def _ready(images: Any, size: int) -> Tensor | Array | None:
     """The images themselves where they are already as dakit keeps them."""
-    if isinstance(images, TensorImages):
-        images = images.images
     if isinstance(images, (Tensor, np.ndarray)) and str(images.dtype).removeprefix("torch.") == "uint8":
         if tuple(images.shape[1:]) == (3, size, size):
             return images.cpu() if isinstance(images, Tensor) else images

@@ -55,7 +55,7 @@ class TerminalProgress(Observer):
 
     def _live(self) -> bool:
         """Whether a line can be drawn anew: on a terminal, and in a notebook that has widgets."""
-        return self.console.is_terminal and (not self.console.is_jupyter or find_spec("ipywidgets") is not None)
+        return find_spec("ipywidgets") is not None if self.console.is_jupyter else self.console.is_terminal
 
     def step(self, done: int, losses: Mapping[str, float]) -> None:
         """Move the bar; a few times a second is enough."""

@@ -33,7 +33,7 @@ def registry_with(
     if components:
         known = with_components(known, components)
     # The content of images is in every key as it is; what opens them needs no code there.
-    sets = [Entry("dataset", role, HERE, opener(images, role)) for role, images in data.items()]
+    sets = [Entry("dataset", role, HERE, opener(images)) for role, images in data.items()]
     return Registry(known.plugins, (*known.given, *sets), known.doubts) if sets else known
 
 

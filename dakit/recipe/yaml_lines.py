@@ -80,7 +80,7 @@ def plain_data(value: Any, name: str) -> tuple[Any, dict[Path, str]]:
     where: dict[Path, str] = {}
     left = LARGEST
 
-    def copied(value: Any, path: Path, parents: tuple[int, ...]) -> Any:
+    def copied(value: Any, path: Path, keys: Path, parents: tuple[int, ...]) -> Any:
         nonlocal left
         left -= 1
         place = f"{name}: {'.'.join(path)}" if path else name
@@ -91,13 +91,15 @@ def plain_data(value: Any, name: str) -> tuple[Any, dict[Path, str]]:
         elif value is None or type(value) in (bool, int, float, str):
             return value
         elif type(value) in (list, tuple):
-            return [copied(inner, (*path, str(i)), (*parents, id(value))) for i, inner in enumerate(value)]
+            return [copied(inner, (*path, str(i)), keys, (*parents, id(value))) for i, inner in enumerate(value)]
         elif isinstance(value, dict):
             for key in value:
                 if type(key) is not str:
                     problems.append(f"{place}: a key must be text, not {key!r}")
-                where[(*path, str(key))] = name
-            return {k: copied(inner, (*path, str(k)), (*parents, id(value))) for k, inner in value.items()}
+                where[(*keys, str(key))] = name  # as in YAML, without the place in a list
+            return {
+                k: copied(inner, (*path, str(k)), (*keys, str(k)), (*parents, id(value))) for k, inner in value.items()
+            }
         else:
             what = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
             problems.append(
@@ -106,7 +108,7 @@ def plain_data(value: Any, name: str) -> tuple[Any, dict[Path, str]]:
             )
         return None
 
-    data = copied(value, (), ())
+    data = copied(value, (), (), ())
     if problems:
         raise RecipeError(problems)
     return data, where

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from dakit.data.sets import read_image
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Engine
-from dakit.plugins import find_plugins
 from dakit.objects import HERE, with_components
+from dakit.plugins import find_plugins
 from dakit.registry import Registry
 from dakit.results.store import MARKER, Result, read_marker
 from dakit.statistics.metrics import Round
