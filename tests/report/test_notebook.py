@@ -41,6 +41,9 @@ def outcome() -> Outcome:
     return Outcome(
         {row: summarise(parts) for row, parts in evaluated.items()}, evaluated, 1, 0, Path("out"),
         warnings=("a <b>doubt</b>",), comparisons=compare_rows(evaluated, "fine_tune", []),
+        recipe=types.SimpleNamespace(  # type: ignore[arg-type]
+            published={}, baseline="fine_tune", title="", plan=lambda row: types.SimpleNamespace(weights="last")
+        ),
     )  # fmt: skip
 
 
