@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dakit import processes
 from dakit.codes import Untold, code_of
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Observer
@@ -50,6 +51,9 @@ def entries_of(components: Mapping[str, Any]) -> tuple[list[Entry], list[str]]:
         try:
             code = "" if kind == "observer" else code_of(factory)  # on an observer no result depends
         except Untold as error:
+            if processes.count() > 1:  # each would take it for another one
+                problems.append(f"components: {given!r}: cannot be used by several processes: {error}")
+                continue
             code = secrets.token_hex(32)
             warnings.append(
                 f'the {kind} "{name}", given as an object, is taken for another one each time the recipe is loaded, '

@@ -131,7 +131,7 @@ def test_a_name_that_a_plugin_has_too_asks_for_the_whole_name():
     assert registry.find("transfer_loss", "here/attention_transfer").factory is Loss
 
 
-def test_what_cannot_be_told_gets_a_code_of_its_own_each_time_and_says_so():
+def test_what_cannot_be_told_gets_a_code_of_its_own_each_time_and_says_so(monkeypatch):
     names: dict[str, Any] = {"__name__": "__main__", "drawn": torch.Generator()}
     exec("class Drawn:\n    def __call__(self, teacher, student):\n        return drawn.initial_seed()\n", names)
     (first,), warnings = entries_of({"mine": names["Drawn"]})
@@ -140,6 +140,9 @@ def test_what_cannot_be_told_gets_a_code_of_its_own_each_time_and_says_so():
     assert len(warnings) == 1
     assert "no result of it is reused: drawn is a torch._C.Generator" in warnings[0]
     refuse_changed(Registry(find_plugins(), [first]))  # it is no news
+    monkeypatch.setattr("dakit.processes.count", lambda: 2)
+    with pytest.raises(DakitError, match=r"cannot be used by several processes: drawn is a torch\._C\.Generator"):
+        entries_of({"mine": names["Drawn"]})
 
 
 def test_what_was_changed_since_is_refused():

@@ -18,7 +18,8 @@ from dakit.interfaces import ImageSet, Sample
 
 Array = npt.NDArray[Any]
 
-_LOOKED_AT_TWICE = 3
+_LOOKED_AT_TWICE = 32
+"""Images, spread over a set: a flip at random, in one image of ten, is missed once in 600 times."""
 
 
 def opener(given: Any) -> Callable[[int, Sequence[str] | None], ImageSet]:
@@ -197,8 +198,10 @@ def _bytes_of(image: Image.Image) -> Array:
 
 def _look_twice(images: Any, pixels: Any, size: int) -> None:
     """Refuse what changes when it is read again: results could never be found again."""
-    for i in sorted({0, len(images) // 2, len(images) - 1})[:_LOOKED_AT_TWICE]:
-        again = _pixels(_item(images, i)[0], i, size) if not isinstance(images, (Tensor, np.ndarray)) else pixels[i]
+    if isinstance(images, (Tensor, np.ndarray)):
+        return
+    for i in sorted(set(np.linspace(0, len(images) - 1, _LOOKED_AT_TWICE).astype(int).tolist())):
+        again = _pixels(_item(images, i)[0], i, size)
         if not np.array_equal(again, pixels[i]):
             raise DakitError(
                 f"image {i} is another one each time it is read (by a random transform?): give the set without "

@@ -140,6 +140,19 @@ class Random(Items):
         return torch.rand(3, 8, 8), 0
 
 
+class Flipped(Items):
+    def __getitem__(self, index: int) -> Any:
+        image = PIXELS[index % 6]
+        return (image[:, :, ::-1] if torch.rand(()) < 0.5 else image), 0
+
+
+def test_a_flip_at_random_is_seen_whatever_the_seed():
+    for seed in range(20):
+        torch.manual_seed(seed)
+        with pytest.raises(DakitError, match="is another one each time it is read"):
+            read_object(Flipped(range(60)), 8, NAMES)
+
+
 class Stream(IterableDataset[Any]):
     def __iter__(self) -> Any:
         yield from ()
