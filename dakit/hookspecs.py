@@ -3,7 +3,7 @@
 A factory is a class or a function. Its signature is its schema: a recipe may set exactly the keyword
 parameters that it names. Arguments that dakit itself passes come first and are listed in each docstring.
 
-Stable are ``dakit.hookimpl``, these hooks, ``dakit.interfaces`` and ``dakit.testing``. A plugin's module may state
+Stable are the names of ``dakit``, these hooks, ``dakit.interfaces`` and ``dakit.testing``. A plugin's module may state
 ``dakit_interface = 1``, the version it was written for; a dakit with another one leaves it out and says so. A
 module without it is taken to fit. New kinds, and new optional methods, leave the version as it is. A hook of a
 newer dakit, marked ``@hookimpl(optionalhook=True)``, is left unasked by an older one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,12 +57,19 @@ class Entry:
 class Registry:
     """All factories of all plugins, by kind and name. A kind's plugins are asked when it is first needed.
 
+    Args:
+        plugins: that were found.
+        given: further factories, which the caller has as objects (see :mod:`dakit.objects`).
+        doubts: what the caller must know of those.
+
     Raises:
         DakitError: (when asked for a name) it is unknown, or two plugins offer it.
     """
 
-    def __init__(self, plugins: Plugins) -> None:
+    def __init__(self, plugins: Plugins, given: Iterable[Entry] = (), doubts: Iterable[str] = ()) -> None:
         self.plugins = plugins
+        self.given = tuple(given)
+        self.doubts = tuple(doubts)
         self._entries: dict[str, list[Entry]] = {}
         self._failures: list[str] = []
 
@@ -83,8 +90,13 @@ class Registry:
                 Entry(kind, name, plugin.distribution, factory, plugin.code)
                 for plugin, name, factory in self._offers(KINDS[kind].hook)
             ]
+            entries += [entry for entry in self.given if entry.kind == kind]
             self._entries[kind] = sorted(entries, key=lambda entry: (entry.name, entry.distribution))
         return self._entries[kind]
+
+    def given_among(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those whose code the caller gave; images that the caller gave have none."""
+        return [entry for entry in dict.fromkeys(entries) if entry in self.given and entry.code]
 
     def preparations(self) -> dict[str, Callable[..., Any]]:
         """The commands of ``dakit prepare``; ``distribution/name`` where two plugins offer the same name.

@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import is_dataclass
 from enum import Enum
-from functools import cache
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError, create_model
 
@@ -52,13 +52,24 @@ def validated(factory: Callable[..., Any], given: int, what: str, params: Mappin
     return {name: getattr(checked, name) for name in model.model_fields}
 
 
-@cache  # every row of a recipe is checked against the same few signatures
+_schemas: WeakKeyDictionary[Any, dict[tuple[int, str], type[BaseModel]]] = WeakKeyDictionary()
+
+
 def schema(factory: Callable[..., Any], given: int, what: str) -> type[BaseModel]:
     """A pydantic model of a factory's parameters after the first ``given``: strict, unknown ones refused.
 
     Raises:
         DakitError: the signature cannot be a schema (``*args``, ``**kwargs``, an annotation that is not there).
     """
+    # Every row of a recipe is checked against the same few signatures. What a notebook gave and has let go of, such as
+    # a set of images, is not held on to here.
+    known = _schemas.setdefault(factory, {})
+    if (given, what) not in known:
+        known[given, what] = _schema(factory, given, what)
+    return known[given, what]
+
+
+def _schema(factory: Callable[..., Any], given: int, what: str) -> type[BaseModel]:
     target = factory.__init__ if inspect.isclass(factory) else factory
     try:
         hints = typing.get_type_hints(target, include_extras=True)

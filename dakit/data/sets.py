@@ -211,15 +211,7 @@ def read_image(
             if getattr(opened, "is_animated", False) and opened.format != "MPO":  # MPO: a photograph and its preview
                 raise ValueError(f"it holds {getattr(opened, 'n_frames', 2)} images, but one is expected")
             opened.draft("RGB", (size, size))  # JPEG: decode near the size needed
-            image = _upright(opened, eight_bits(opened, range))
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                rgba = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-            image = image.convert("RGB")
-            if fit == "crop":
-                image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-            else:
-                image = image.resize((size, size), Image.Resampling.BILINEAR)
+            image = sized(in_rgb(_upright(opened, eight_bits(opened, range))), size, fit)
     except RangeUnknown as error:
         raise RangeUnknown(f"{shown(path)}: cannot be read as an image: {error}") from error
     except UnidentifiedImageError as error:
@@ -230,6 +222,21 @@ def read_image(
         raise DakitError(f"{shown(path)}: cannot be read as an image: {why}") from error
     # NumPy, not torch, turns the axes: files are decoded in threads, see dakit.data.batches.Reader.
     return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
+
+
+def in_rgb(image: Image.Image) -> Image.Image:
+    """An image of 8 bits a value in RGB; transparency is laid over black."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    return image.convert("RGB")
+
+
+def sized(image: Image.Image, size: int, fit: Literal["crop", "squash"]) -> Image.Image:
+    """An image at ``size`` x ``size`` pixels, see :class:`FileImages`."""
+    if fit == "crop":
+        return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 def _upright(opened: Image.Image, decoded: Image.Image) -> Image.Image:

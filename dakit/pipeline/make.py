@@ -10,6 +10,7 @@ from typing import Any, cast
 from dakit import processes
 from dakit.errors import DakitError
 from dakit.interfaces import Context, JobInfo, Observer, Spec
+from dakit.objects import as_plugin
 from dakit.optional import RunsTogether, offers
 from dakit.pipeline.jobs import Job, JobResults
 from dakit.pipeline.observers import Observers
@@ -72,6 +73,7 @@ def job_made_with(recipe: Recipe, job: Job) -> dict[str, Any]:
     specs = [job.stage.spec, *(data[role].spec for role in roles)]
     for spec in specs:
         specs += [value for value in spec.params.values() if isinstance(value, Spec)]
-    used = {registry.find(spec.kind, spec.name).distribution for spec in specs} - {"dakit"}
+    entries = [registry.find(spec.kind, spec.name) for spec in specs]
+    used = {entry.distribution for entry in entries} - {"dakit"}
     plugins = [p for p in registry.plugins.found if p.distribution in used and p.state == "active"]
-    return made_with(recipe.engine, plugins)
+    return made_with(recipe.engine, [*plugins, *(as_plugin(entry) for entry in registry.given_among(entries))])

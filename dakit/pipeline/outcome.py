@@ -30,6 +30,7 @@ class Outcome:
         opened: how often the test labels were opened with this folder, in all runs so far,
         needed: and how often this table needs them.
         made_with: what its results were made with, see :func:`dakit.results.record.gathered`.
+        recipe: that was run.
     """
 
     summaries: Mapping[str, Summary]
@@ -43,6 +44,7 @@ class Outcome:
     opened: int = 0
     needed: int = 0
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = field(default=None, repr=False, compare=False)
 
     def remarks(self, recipe: Recipe) -> list[str]:
         """What must be read with the table, a line each: intervals, verdicts, and how often the test was looked at."""
@@ -57,6 +59,30 @@ class Outcome:
             f"Test labels were opened {self.opened} times in this folder, all runs together; "
             f"this table needs {self.needed}{often}.",
         ]
+
+    def to_frame(self) -> Any:
+        """The table as a pandas DataFrame, a line per row of the table, see :func:`dakit.report.notebook.lines`.
+
+        Raises:
+            DakitError: pandas is not installed.
+        """
+        from dakit.report.notebook import lines, pandas
+
+        return pandas().DataFrame.from_dict(lines(self._rows()), orient="index")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table as on the run's page, and what must be read with it."""
+        from dakit.report.notebook import outcome_html
+
+        remarks = self.remarks(self.recipe) if self.recipe and self.summaries else []
+        title = self.recipe.title if self.recipe else ""
+        return outcome_html(title, self._rows(), remarks, self.warnings, str(self.folder))
+
+    def _rows(self) -> dict[str, Any]:
+        from dakit.report.tables import to_json
+
+        published, baseline = (self.recipe.published, self.recipe.baseline) if self.recipe else (None, None)
+        return to_json(self.summaries, published, self.comparisons, baseline)
 
 
 def transferring(recipe: Recipe) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -26,7 +27,8 @@ from dakit.parameters import checked
 class TerminalProgress(Observer):
     """One line per stage with steps, losses, time and an estimate of what is left, on standard error.
 
-    ``dakit run`` shows it unasked. Without a terminal only messages and finished stages are told.
+    ``dakit run`` shows it unasked, and so does ``dakit.run`` in a notebook. Without a terminal, and in a notebook
+    without ipywidgets, only messages and finished stages are told.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -41,7 +43,7 @@ class TerminalProgress(Observer):
         """Open the stage's line."""
         self.close()
         self._title = title
-        if not self.console.is_terminal:
+        if not self._live():
             return
         self._progress = Progress(
             TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -50,6 +52,10 @@ class TerminalProgress(Observer):
         )  # fmt: skip
         self._progress.start()
         self._task = self._progress.add_task(escape(title), total=steps, losses="")
+
+    def _live(self) -> bool:
+        """Whether a line can be drawn anew: on a terminal, and in a notebook that has widgets."""
+        return find_spec("ipywidgets") is not None if self.console.is_jupyter else self.console.is_terminal
 
     def step(self, done: int, losses: Mapping[str, float]) -> None:
         """Move the bar; a few times a second is enough."""

@@ -83,7 +83,7 @@ class Roles:
         for profile in self.recipe.profiles:
             try:
                 other = load_recipe(self.recipe.file, profile=profile, registry=self.recipe.registry)
-            except RecipeError:
+            except DakitError:  # it does not fit, or the recipe came from no file
                 continue
             if not any(data_paths(data) for plan in other.plans.values() for data in plan.data.values()):
                 return f"\nWithout any data: dakit run {self.recipe.file} --profile {profile}"

@@ -10,9 +10,11 @@ from typing import Any
 from dakit import processes
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import ImageSet, JobInfo
+from dakit.objects import refuse_changed
 from dakit.pipeline.earlier import EarlierJobs
 from dakit.pipeline.index import write_index
 from dakit.pipeline.jobs import Job, JobPlanner, JobResults, sized
+from dakit.pipeline.log import Log
 from dakit.pipeline.make import job_made_with, make
 from dakit.pipeline.observers import Observers, build
 from dakit.pipeline.outcome import Outcome, source_only, transferring, write_results
@@ -57,11 +59,13 @@ def run(
     Raises:
         DakitError: missing data, a fault in a stage, a folder that cannot be written or that another run writes.
     """
+    refuse_changed(recipe.registry)
     folder, fresh = Path(out or recipe.folder), set(fresh)
     rows = list(dict.fromkeys(recipe.plan(row).row for row in (recipe.rows if rows is None else rows)))
     given = [(type(observer).__name__, observer) for observer in observers]
     named = [(spec.name, build(spec, folder)) for spec in recipe.observers]
-    audience = Observers([*given, *named] if processes.first() else [])
+    log = Log()
+    audience = Observers([*given, *named, ("log", log)] if processes.first() else [])
     planner = _planner(recipe, store or folder / "store")
     results = planner.results
     jobs = planner.jobs(rows, until, fold)
@@ -88,7 +92,9 @@ def run(
             jobs = [*jobs, *current]
             outcome = _outcome(planner, folder, rows, jobs, counts, earlier.warnings())
             outcome = replace(outcome, warnings=(*outcome.warnings, *audience.failures))
-            return replace(outcome, warnings=(*outcome.warnings, *_write(planner, outcome, rows, jobs)))
+            outcome = replace(outcome, warnings=(*outcome.warnings, *_write(planner, outcome, rows, jobs)))
+            log.warn_of(outcome.warnings)
+            return outcome
 
 
 def _planner(recipe: Recipe, store: Path, room: int | None = None) -> JobPlanner:
@@ -172,7 +178,7 @@ def _outcome(
     """
     recipe, results = planner.recipe, planner.results
     notes: list[str] = []
-    warnings = [*planner.roles.warnings, *planner.warnings, *left]
+    warnings = [*recipe.registry.doubts, *planner.roles.warnings, *planner.warnings, *left]
     rounds: dict[str, list[Round]] = {row: [] for row in rows}
     records: dict[str, Mapping[str, Any]] = {}
     for job in jobs:
@@ -200,6 +206,7 @@ def _outcome(
         opened=planner.roles.openings(rows),
         needed=len({job.key for job in jobs if job.stage.spec.name == "evaluate"}),
         made_with=gathered(records.values()),
+        recipe=recipe,
     )
 
 

@@ -15,9 +15,9 @@ from dakit.errors import DakitError, RecipeError, did_you_mean
 from dakit.files import shipped_recipes
 from dakit.interfaces import Classifier, Engine, Folder, ImageSet, Observer, Spec, TestSet, Trained, Translator
 from dakit.optional import ChecksInputs, offers
-from dakit.plugins import find_plugins
+from dakit.recipe.given import refuse_others, registry_with, take_over
 from dakit.recipe.plans import DataPlan, Plan, Recipe, Reference, RunReference, StagePlan
-from dakit.recipe.yaml_lines import read_yaml
+from dakit.recipe.yaml_lines import plain_data, read_yaml
 from dakit.registry import KINDS, Registry, component_kind
 from dakit.signatures import ParameterProblems, optional, shown, stage_inputs, stage_outputs, union_members, validated
 
@@ -50,24 +50,30 @@ def find_recipe(source: str | Path) -> Path:
 
 
 def load_recipe(
-    source: str | Path,
+    source: str | Path | Mapping[str, Any],
     *,
     profile: str | None = None,
     overrides: Iterable[str] = (),
     observe: Iterable[str] = (),
     plugins: Iterable[Path] = (),
+    components: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
 ) -> Recipe:
     """Read and check a recipe.
 
     Args:
-        source: a path, or the name of a shipped recipe.
+        source: a path, the name of a shipped recipe, or the recipe itself as plain data.
         profile: a set of overrides that the recipe names.
         overrides: ``"stage.parameter=value"``, the value in YAML; laid over the profile, for the method and for every
             variant that does not name this key itself. ``"row:stage.parameter=value"`` is for one row, and may replace
             a number that its variant names, but nothing else. For which rows one does not hold is in ``Recipe.notes``.
         observe: further observers: a name, or ``"{use: name, parameter: value}"``.
         plugins: Python files with further plugins.
+        components: classes and functions that the recipe may name, ``{"mine": MyLoss}`` or, where the shape of one does
+            not tell its kind, ``{"translator/mine": MyNetwork}``; see :mod:`dakit.objects`.
+        data: images for roles of the recipe, in place of what it reads there: ``{"source": dataset}``; see
+            :func:`dakit.data.objects.read_object`. ``split`` and ``unlabelled`` stay as the recipe has them.
         registry: to look names up in, instead of finding the plugins anew.
 
     Raises:
@@ -78,15 +84,23 @@ def load_recipe(
     >>> recipe.plan("cycleat").stages[0].name
     'pretrain'
     """
-    path = find_recipe(source)
+    known = registry_with(components or {}, data or {}, plugins, registry)
+    path = Path("recipe dict") if isinstance(source, Mapping) else find_recipe(source)
+    document, where = plain_data(source, str(path)) if isinstance(source, Mapping) else _read(path)
+    take_over(document, data or (), str(path))
+    recipe = _Checker(document, where, path, known).check(profile, overrides, observe)
+    refuse_others(recipe, data or ())
+    return recipe
+
+
+def _read(path: Path) -> tuple[Any, dict[Key, str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError([f"{path}: not UTF-8 text (byte {error.start}); a recipe is a YAML file"]) from None
     except OSError as error:
         raise DakitError(f"{path}: cannot be read: {error.strerror}") from error
-    data, where = read_yaml(text, str(path))
-    return _Checker(data, where, path, registry or Registry(find_plugins(plugins))).check(profile, overrides, observe)
+    return read_yaml(text, str(path))
 
 
 def network_of_run(*, run: Folder, row: str, seed: int = 0, fold: int = 0) -> None:

@@ -60,6 +60,60 @@ def read_yaml(text: str, file: str) -> tuple[Any, dict[Path, str]]:
     return data, where
 
 
+def plain_data(value: Any, name: str) -> tuple[Any, dict[Path, str]]:
+    """A document that Python made, as :func:`read_yaml` returns one; a tuple becomes a list.
+
+    Args:
+        value: mappings with text as keys, lists, text, numbers, true, false and None.
+        name: of the document, for people.
+
+    Returns:
+        A copy, and for each key path where it stands: as there are no lines, ``name``.
+
+    Raises:
+        RecipeError: something in it is no plain data, contains itself, or it is larger than :data:`LARGEST`.
+
+    >>> plain_data({"rows": ("a", "b")}, "recipe dict")
+    ({'rows': ['a', 'b']}, {('rows',): 'recipe dict'})
+    """
+    problems: list[str] = []
+    where: dict[Path, str] = {}
+    left = LARGEST
+
+    def copied(value: Any, path: Path, keys: Path, parents: tuple[int, ...]) -> Any:
+        nonlocal left
+        left -= 1
+        place = f"{name}: {'.'.join(path)}" if path else name
+        if left < 0:
+            raise RecipeError([f"{name}: more than {LARGEST:,} values"])
+        if id(value) in parents:
+            problems.append(f"{place}: contains itself")
+        elif value is None or type(value) in (bool, int, float, str):
+            return value
+        elif type(value) in (list, tuple):
+            return [copied(inner, (*path, str(i)), keys, (*parents, id(value))) for i, inner in enumerate(value)]
+        elif isinstance(value, dict):
+            for key in value:
+                if type(key) is not str:
+                    problems.append(f"{place}: a key must be text, not {key!r}")
+                where[(*keys, str(key))] = name  # as in YAML, without the place in a list
+            return {
+                k: copied(inner, (*path, str(k)), (*keys, str(k)), (*parents, id(value))) for k, inner in value.items()
+            }
+        else:
+            what = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            problems.append(
+                f"{place}: expected plain data (text, numbers, true or false, None, lists and mappings), not a {what}; "
+                "classes go into `components` and images into `data`, beside the recipe"
+            )
+        return None
+
+    data = copied(value, (), (), ())
+    if problems:
+        raise RecipeError(problems)
+    return data, where
+
+
 def _convert(
     loader: _Loader,
     node: yaml.Node,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dakit.data.sets import read_image
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Engine
+from dakit.objects import HERE, with_components
 from dakit.plugins import find_plugins
 from dakit.registry import Registry
 from dakit.results.store import MARKER, Result, read_marker
@@ -308,7 +309,11 @@ class Run:
         missing = [p for p in self.about["plugins"] if p["distribution"] not in here]
         files = {p["distribution"] for p in missing if p["version"].startswith("sha256 ")}
         names = [
-            f"--plugin {p['distribution']}" if p["distribution"] in files else f"{p['distribution']} {p['version']}"
+            f"components={{{p['distribution'].removeprefix(f'{HERE}/')!r}: ...}}"
+            if p["distribution"].startswith(f"{HERE}/")
+            else f"--plugin {p['distribution']}"
+            if p["distribution"] in files
+            else f"{p['distribution']} {p['version']}"
             for p in missing
         ]
         made = f"\nThe run was made with: {', '.join(names)}" if names else ""
@@ -332,13 +337,20 @@ def earlier_jobs(folder: Path) -> dict[str, set[tuple[int, int, str]]]:
     return found
 
 
-def open_run(folder: str | Path, *, plugins: Iterable[Path] = (), registry: Registry | None = None) -> Run:
+def open_run(
+    folder: str | Path,
+    *,
+    plugins: Iterable[Path] = (),
+    components: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+) -> Run:
     """Read a run's folder; neither the data nor the recipe's file need be there.
 
     Args:
         folder: such as ``runs/cycleat_sfew-demo``.
         plugins: Python files with further plugins. Those that the run was made with are not imported
             unless they are named here: a folder of results must not run code.
+        components: classes and functions that the run was given as objects, as for :func:`dakit.load_recipe`.
         registry: to look names up in, instead of finding the plugins anew.
 
     Raises:
@@ -371,7 +383,8 @@ def open_run(folder: str | Path, *, plugins: Iterable[Path] = (), registry: Regi
         engine = Engine(**about["engine"])
     except (KeyError, TypeError, AttributeError) as error:
         raise DakitError(f"{folder}: run.json or {INDEX} is not what this dakit writes ({error}); run again") from error
-    return Run(folder, about, rows, jobs, engine, registry or Registry(find_plugins(plugins)))
+    known = registry or Registry(find_plugins(plugins))
+    return Run(folder, about, rows, jobs, engine, with_components(known, components) if components else known)
 
 
 def _pair(values: list[float] | None) -> tuple[float, float] | None:

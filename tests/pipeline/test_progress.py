@@ -39,3 +39,11 @@ def test_a_terminal_shows_steps_and_losses(capsys, monkeypatch, steps):
     assert "3/4" in err if steps else "3/?" in err
     assert "cross-entropy 0.123  [b] 2" in err
     assert display._progress is None
+
+
+@pytest.mark.parametrize(("widgets", "live"), [(None, False), (object(), True)])
+def test_a_notebook_without_widgets_has_no_line_that_moves(monkeypatch, widgets, live):
+    monkeypatch.setattr("dakit.pipeline.progress.find_spec", lambda name: widgets if name == "ipywidgets" else None)
+    display = TerminalProgress()
+    display.console = Console(stderr=True, width=120, force_jupyter=True)
+    assert display._live() is live

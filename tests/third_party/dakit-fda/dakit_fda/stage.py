@@ -7,9 +7,8 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from dakit.errors import DakitError
+from dakit import DakitError, Trainer, trained
 from dakit.interfaces import Context, ImageSet, Spec, Trained, Translator
-from dakit.training.trainer import Trainer, trained
 from dakit_fda.translator import FDA
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dakit.errors import DakitError
+from dakit import DakitError
 from dakit.interfaces import Positive
 
 

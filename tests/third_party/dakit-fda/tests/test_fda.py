@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dakit.data.sets import TensorImages
-from dakit.errors import DakitError
+from dakit import DakitError, TensorImages
 from dakit.interfaces import Context, Engine, Spec
 
 pytest.importorskip("dakit_fda", reason="pip install --no-deps --no-build-isolation ./tests/third_party/dakit-fda")

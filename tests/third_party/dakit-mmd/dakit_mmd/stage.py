@@ -10,12 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dakit.data.augment import Augment, Augmentation
-from dakit.data.batches import Batches, too_few
-from dakit.errors import DakitError
+from dakit import Augment, Augmentation, Batches, DakitError, Trainer, derive_seed, too_few, trained
 from dakit.interfaces import Classifier, Context, Fraction, ImageSet, Positive, Prediction, Spec, Trained, TransferLoss
-from dakit.training.seeds import derive_seed
-from dakit.training.trainer import Trainer, trained
 
 
 class Aligned(NamedTuple):

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dakit.data.sets import TensorImages
-from dakit.errors import DakitError
+from dakit import DakitError, TensorImages
 from dakit.interfaces import Context, Engine, Prediction, Spec, Trained
 
 pytest.importorskip("dakit_mmd", reason="pip install --no-deps --no-build-isolation ./tests/third_party/dakit-mmd")
