@@ -38,7 +38,7 @@ RECIPE: dict[str, tuple[str, str, str]] = {  # what: (this part of the toy recip
     "stages that read each other": (PRETRAIN, PRETRAIN.replace("}", ", extra: select.images}"), "stages.pretrain.extra: select does not stand above; a stage may read only what stands above it"),
     "a stage that reads itself": (PRETRAIN, PRETRAIN.replace("}", ", init: pretrain.model}"), "stages.pretrain.init: pretrain does not stand above"),
     "a reference to nothing": ("extra: select.images", "extra: select.image", 'stage select makes no "image", did you mean "images"?'),
-    "the test images in training": (PRETRAIN, PRETRAIN.replace("source.train", "source.test"), "source.test holds the test images: only the stage `evaluate` may read them"),
+    "the test images in training": (PRETRAIN, PRETRAIN.replace("source.train", "source.test"), "source.test holds the test images: only an evaluation stage, such as `evaluate`, may read them"),
     "a plugin that is not there": (DEEP, "deep: {use: toy_clasifier}", 'no plugin offers "toy_clasifier", did you mean "toy_classifier"?'),
     "a component of the wrong kind": (PRETRAIN, PRETRAIN.replace(": deep", ": generator"), '"generator" is a translator, but a classifier is needed; there are: deep, shallow'),
     "domains with other classes": (SOURCE, SOURCE.replace("people", "names: [bright, dark], people"), "data: the class lists differ:"),

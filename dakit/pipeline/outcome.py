@@ -50,6 +50,7 @@ class Outcome:
 
         often = "; the more often, the less unseen they are" if self.opened > self.needed else ""
         weights = {"last": "those of the last step", "validation": "the best on images kept from the training side"}
+        weights["both"] = f"of several networks, some {weights['last']}, some {weights['validation']}"
         rows = {way: [row for row in self.summaries if recipe.plan(row).weights == way] for way in weights}
         return [
             *(f"Weights of {', '.join(rows[way])}: {text}." for way, text in weights.items() if rows[way]),

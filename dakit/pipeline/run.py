@@ -22,6 +22,7 @@ from dakit.pipeline.observers import Observers, build
 from dakit.pipeline.outcome import Outcome, source_only, transferring, write_results
 from dakit.pipeline.roles import Roles, content_key, data_paths
 from dakit.recipe.plans import Plan, Recipe, RunReference, StagePlan
+from dakit.recipe.sealing import evaluation_problem
 from dakit.results.record import gathered, made_with, mixed, record
 from dakit.results.runs import INDEX, earlier_jobs, open_run
 from dakit.results.store import Result, Store, digest
@@ -148,8 +149,8 @@ def _carry_out(session: _Session, chosen: Sequence[str], jobs: Sequence[Job]) ->
             notes += [f"{name}: {note}" for note in result.marker["notes"]]
             warnings += [f"{name}: {text}" for text in result.marker["warnings"]]
             records[job.key] = result.marker["made_with"]
-        if job.stage.spec.name == "evaluate" and job.stage.name == recipe.plan(job.row).stages[-1].name:
-            rounds[job.row].append(Round(job.seed, job.fold, result.output("evaluation"), job.repeat))
+        if (final := job.stage.evaluation) and job.stage.name == recipe.plan(job.row).stages[-1].name:
+            rounds[job.row].append(Round(job.seed, job.fold, result.output(final.evaluation), job.repeat))
     warnings += [f"the results of this table were not all made alike: {text}" for text in mixed(records.values())]
     evaluated = {row: parts for row, parts in rounds.items() if parts}
     summaries = {row: summarise(parts) for row, parts in evaluated.items()}
@@ -166,7 +167,7 @@ def _carry_out(session: _Session, chosen: Sequence[str], jobs: Sequence[Job]) ->
         warnings=(*warnings, *session.told.failures),
         comparisons=compared,
         opened=session.roles.openings(rows),
-        needed=len({job.key for job in (*jobs, *kept) if job.stage.spec.name == "evaluate"}),
+        needed=len({job.key for job in (*jobs, *kept) if job.stage.evaluation}),
         made_with=gathered(records.values()),
     )
     if not processes.first():
@@ -532,6 +533,7 @@ class _Session:
             "images": {n: len(job.inputs[n]()) for n, reference in references.items() if reference.producer in roles},
             "outputs": list(stage_outputs(job.stage.spec.factory)),
             "repeat": job.repeat,
+            "evaluates": job.stage.evaluation and job.stage.evaluation._asdict(),
         }
 
     def make(self, job: Job, run: JobInfo) -> None:
@@ -551,6 +553,9 @@ class _Session:
             seed_everything(seed)
             given = {name: get() for name, get in job.inputs.items()}
             outputs = job.stage.spec.build().run(ctx, **given)
+            if final := job.stage.evaluation:
+                if problem := evaluation_problem(getattr(outputs, final.evaluation, None), given[final.test]):
+                    raise DakitError(problem)
             about = {"notes": ctx.notes, "warnings": ctx.warnings, "facts": ctx.facts}
             return outputs, {**about, "made_with": self.made_with(job)}
 

@@ -16,6 +16,7 @@ from dakit.files import shipped_recipes
 from dakit.interfaces import Classifier, Engine, Folder, ImageSet, Observer, Spec, TestSet, Trained, Translator
 from dakit.plugins import find_plugins
 from dakit.recipe.plans import DataPlan, Plan, Recipe, Reference, RunReference, StagePlan
+from dakit.recipe.sealing import evaluation_faults
 from dakit.recipe.yaml_lines import read_yaml
 from dakit.registry import KINDS, Registry, component_kind
 from dakit.signatures import ParameterProblems, optional, shown, stage_inputs, stage_outputs, union_members, validated
@@ -488,9 +489,12 @@ class _Checker:
         try:
             inputs, hints = stage_inputs(entry.factory), typing.get_type_hints(entry.factory.__init__)
             stage_outputs(entry.factory)
+            faults = evaluation_faults(entry.factory)
         except (AttributeError, KeyError, NameError, TypeError) as error:
             self.problem((*key, "do"), f'stage "{given["do"]}": the annotations of `run` cannot be read: {error!r}')
             return None
+        for text in faults:
+            self.problem((*key, "do"), f'stage "{given["do"]}": {text}')
         hints.pop("return", None)
         params: dict[str, Any] = {}
         references: dict[str, Reference | RunReference] = {}
@@ -501,7 +505,7 @@ class _Checker:
             if parameter in inputs:
                 if value is None:
                     continue
-                reference = self.reference(document, value, inputs[parameter], given["do"], here, data, above)
+                reference = self.reference(document, value, inputs[parameter], here, data, above)
                 if reference is not None:
                     references[parameter] = reference
             elif parameter in hints and (kind := component_kind(hints[parameter])) and value is not None:
@@ -552,7 +556,6 @@ class _Checker:
         document: dict[str, Any],
         value: Any,
         wanted: Any,
-        do: str,
         key: Key,
         data: Mapping[str, DataPlan],
         above: Mapping[str, StagePlan],
@@ -570,12 +573,14 @@ class _Checker:
                 because = "" if split is None or output != "all" else " (all of it would include the test images)"
                 self.problem(key, f'{producer} has no "{output}"{because}{did_you_mean(output, parts)}')
                 return None
-            if output == "test" and do != "evaluate":
-                self.problem(key, f"{value} holds the test images: only the stage `evaluate` may read them")
+            if output == "test" and TestSet not in union_members(wanted):
+                self.problem(
+                    key, f"{value} holds the test images: only an evaluation stage, such as `evaluate`, may read them"
+                )
                 return None
             produced: tuple[Any, ...] = (TestSet,) if output == "test" else (ImageSet,)
         elif producer in above:
-            if above[producer].spec.name == "evaluate":
+            if above[producer].evaluation is not None:
                 self.problem(key, f"{value} holds what became of the test images: no stage may read it")
                 return None
             outputs = stage_outputs(above[producer].spec.factory)

@@ -10,6 +10,7 @@ from dakit.data.splits import Split
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Engine, Folder, ImageSet, Observer, Spec
 from dakit.registry import Registry
+from dakit.signatures import EvaluationStage, evaluation_stage
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class StagePlan:
     spec: Spec[Any]
     inputs: Mapping[str, Reference | RunReference]
 
+    @property
+    def evaluation(self) -> EvaluationStage | None:
+        """What it calls test images, classifiers and result where it is an evaluation; None where it is none."""
+        return evaluation_stage(self.spec.factory)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -80,16 +86,19 @@ class Plan:
 
     @property
     def weights(self) -> str:
-        """Which weights the last stage evaluates: those of the "last" step, or by "validation"."""
-        model = self.stages[-1].inputs.get("model")
-        maker = next((stage for stage in self.stages if model and stage.name == model.producer), None)
-        return str(maker.spec.params.get("choose", "last")) if maker else "last"
+        """Which weights the last stage evaluates: those of the "last" step, by "validation", or "both" of several."""
+        final = self.stages[-1]
+        models = final.evaluation.models if final.evaluation else ()
+        makers = {final.inputs[name].producer for name in models if name in final.inputs}
+        found = {str(stage.spec.params.get("choose", "last")) for stage in self.stages if stage.name in makers}
+        return "both" if len(found) > 1 else next(iter(found), "last")
 
     @property
     def tested(self) -> DataPlan | None:
         """The role whose held-out images the last stage evaluates; None where that is no evaluation."""
-        test = self.stages[-1].inputs.get("test")
-        return self.data.get(test.producer) if test and self.stages[-1].spec.name == "evaluate" else None
+        final = self.stages[-1]
+        test = final.inputs.get(final.evaluation.test) if final.evaluation else None
+        return self.data.get(test.producer) if test else None
 
 
 @dataclass(frozen=True)

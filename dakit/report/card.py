@@ -255,13 +255,16 @@ def _warnings(run: Run, row: str, seed: int, fold: int) -> list[str]:
         if text.startswith(tuple(roles))
     ]
     told = [plain_markdown(text) for text in told]
-    test = jobs[run.row(row).final].inputs["test"].partition(".")[0]
+    final = jobs[run.row(row).final]
+    assert final.evaluates is not None  # else there is no classifier to write a card of
+    test = final.inputs[final.evaluates.test].partition(".")[0]
     if run.row(row).data[test].fit is None:
         told.append(f"The test images ({test}) were not read from files, so `read` is not what made them.")
     return told
 
 
 def _choice(run: Run, row: str, model: Model) -> str:
+    evaluates = next(job.do for job in run.jobs if (job.row, job.stage) == (row, run.row(row).final))
     method = run.about["recipe"]["method"]
     lines = [f"`{row}` is the row that the recipe names as its method."]
     if row != method:
@@ -275,8 +278,8 @@ def _choice(run: Run, row: str, model: Model) -> str:
         )
     lines += _weights(run, model)
     lines += [
-        "Of all stages only `evaluate` was given the test images. Whether one of them stands among other images too,",
-        "under another name, is not known here; `dakit doctor` looks for such.",
+        f"Of all stages only `{evaluates}` was given the test images. Whether one of them stands among other images",
+        "too, under another name, is not known here; `dakit doctor` looks for such.",
     ]
     if opened := (run.results or {}).get("test_labels"):
         lines.append(f"Test labels were opened {opened['opened']} times in this folder, all runs together.")

@@ -345,10 +345,10 @@ def _attention(places: _Places) -> dict[str, Any] | None:
 def _mistakes(places: _Places) -> dict[str, Any] | None:
     """The wrong answers that the method is surest of."""
     found = places.first("mistakes.npz")
-    if found is None:
+    if found is None or found[0].evaluates is None:
         return None
     job, path = found
-    evaluation = places.run.result(job).output("evaluation")
+    evaluation = places.run.result(job).output(found[0].evaluates.evaluation)
     with np.load(path, allow_pickle=False) as file:
         chosen, pictures = file["places"], file["pictures"]
     said = [
