@@ -167,8 +167,8 @@ def tail(distance: Array, estimates: Array) -> Array:
 
 
 def _tail(distance: Array, estimates: Array, by_images: Array) -> Array:
-    _, images, freedom, units, count = np.moveaxis(estimates, -1, 0)
-    distance = np.abs(distance)
+    _, images, freedom, units, count, over, under = np.moveaxis(estimates, -1, 0)
+    distance = np.maximum(0, np.abs(distance) - np.where(distance > 0, over, under))
     if (count == 1).all():
         return np.asarray(2 * stdtr(freedom, -distance / np.sqrt(images)))
     rest = (-distance[..., None] - by_images) / np.sqrt(np.maximum(units, 1e-30))[..., None]
