@@ -40,6 +40,22 @@ def toy_images(
     return TensorImages(images, labels, groups, known, parts)
 
 
+def toy_films(
+    size: int, classes: Sequence[str] | None, *, shift: int = 0, named: bool = True, by_class: bool = False
+) -> ImageSet:
+    """Four people, a film of two images of each class of each; ``by_class``: the parts train and test hold one class."""
+    known = list(classes or ["dark", "bright"])
+    labels = [label for _ in range(4) for label in range(len(known)) for _ in range(2)]
+    images = torch.stack([torch.full((3, size, size), 10 + 100 * label + shift) for label in labels]).to(torch.uint8)
+    for i, image in enumerate(images):
+        image[:, 0, 0] = i
+    groups = [f"film {i // 2}" if named else "" for i in range(len(labels))]
+    parts = [("one", "two")[i // 4 % 2] for i in range(len(labels))]
+    if by_class:
+        parts = ["test" if label and i < 8 else "train" for i, label in enumerate(labels)]
+    return TensorImages(images, labels, groups, known, parts)
+
+
 class ToyClassifier(nn.Module):
     """A linear layer on the mean colour."""
 
@@ -192,7 +208,7 @@ class ToyLeakMore:
 
 @hookimpl
 def dakit_datasets() -> dict[str, Any]:
-    return {"toy_images": toy_images}
+    return {"toy_images": toy_images, "toy_films": toy_films}
 
 
 @hookimpl

@@ -513,10 +513,15 @@ class Sealed:
         """A hash of the images' own fingerprint."""
         return _combine("sealed", fingerprint(self._images))
 
-    def described(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-        """Positions in the whole data set, labels and groups: an evaluation is checked by them; no stage asks."""
-        indices = getattr(self._images, "indices", range(len(self._images)))
-        return np.asarray(indices, np.int64), np.asarray(self._images.labels, np.int64), np.asarray(self._images.groups)
+
+def described(test: Sealed) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Positions in the whole data set, labels and groups: an evaluation is checked by them; no stage asks.
+
+    It is no method, so that what a stage is given has no other way to a label than the one that is counted.
+    """
+    images = test._images
+    indices = getattr(images, "indices", range(len(images)))
+    return np.asarray(indices, np.int64), np.asarray(images.labels, np.int64), np.asarray(images.groups)
 
 
 def fingerprint(images: ImageSet | Sealed) -> str:

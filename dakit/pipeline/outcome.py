@@ -11,6 +11,7 @@ from typing import Any
 from dakit.files import write_json, write_text, written
 from dakit.recipe.plans import Recipe
 from dakit.statistics.comparison import Comparison
+from dakit.statistics.measures import METRICS
 from dakit.statistics.metrics import Round, Summary
 
 
@@ -144,6 +145,7 @@ def results_json(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
         "title": recipe.title,
         "profile": recipe.profile,
         "baseline": recipe.baseline,
+        "metric": METRICS[recipe.metric].plain(),
         "rows": {row: {**values, "weights": recipe.plan(row).weights} for row, values in rows.items()},
         "test_labels": {"opened": outcome.opened, "needed": outcome.needed},
         "notes": list(outcome.notes),

@@ -29,6 +29,7 @@ from dakit.results.store import Result, Store, digest
 from dakit.signatures import stage_outputs
 from dakit.statistics.comparison import compare_rows
 from dakit.statistics.health import lost_to_source
+from dakit.statistics.measures import METRICS
 from dakit.statistics.metrics import Round, summarise
 from dakit.training.surroundings import undisturbed
 
@@ -99,6 +100,8 @@ def run(
     for name in fresh:
         if name not in {job.stage.name for job in jobs}:
             raise DakitError(f"--fresh {name}: no such stage{did_you_mean(name, {s.stage.name for s in jobs})}")
+    tested = {(job.row, job.seed, job.fold, job.repeat) for job in jobs if job.stage.evaluation}
+    session.roles.measurable(METRICS[recipe.metric], tested)
     session.preflight([job for job in jobs if job.stage.name in fresh or not session.current(job)])
     _agree_on(jobs)
     with session.store.writing():
@@ -153,10 +156,11 @@ def _carry_out(session: _Session, chosen: Sequence[str], jobs: Sequence[Job]) ->
             rounds[job.row].append(Round(job.seed, job.fold, result.output(final.evaluation), job.repeat))
     warnings += [f"the results of this table were not all made alike: {text}" for text in mixed(records.values())]
     evaluated = {row: parts for row, parts in rounds.items() if parts}
-    summaries = {row: summarise(parts) for row, parts in evaluated.items()}
-    compared = compare_rows(evaluated, recipe.baseline, transferring(recipe)) if recipe.baseline else {}
+    metric = METRICS[recipe.metric]
+    summaries = {row: summarise(parts, metric=metric) for row, parts in evaluated.items()}
+    compared = compare_rows(evaluated, recipe.baseline, transferring(recipe), metric) if recipe.baseline else {}
     for base, others in source_only(recipe, evaluated).items():
-        warnings += lost_to_source(base, {row: rounds[row] for row in others})
+        warnings += lost_to_source(base, {row: rounds[row] for row in others}, metric)
     outcome = Outcome(
         summaries=summaries,
         rounds=rounds,
@@ -262,6 +266,7 @@ def check_data(recipe: Recipe) -> str:
         others = told_of(getattr(roles.plain(data), "passed_over", {}))
         told += [f"warning: {data.role}: {blank}"] * bool(blank)
         told += [f"warning: {data.role}: passed over, no images by their suffix or place: {others}"] * bool(others)
+    roles.measurable(METRICS[recipe.metric], roles.tests())
     from dakit.pipeline.preflight import preflight
 
     stages = [(plan.row, stage) for plan in recipe.plans.values() if plan.data for stage in plan.stages]

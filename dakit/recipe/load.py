@@ -20,13 +20,14 @@ from dakit.recipe.sealing import evaluation_faults
 from dakit.recipe.yaml_lines import read_yaml
 from dakit.registry import KINDS, Registry, component_kind
 from dakit.signatures import ParameterProblems, optional, shown, stage_inputs, stage_outputs, union_members, validated
+from dakit.statistics.measures import MACRO_ACCURACY, METRICS
 
 Key = tuple[str, ...]
 
 ROOT: Mapping[str, Any] = {
     "recipe": str, "title": str, "method": str, "rows": list, "seeds": list, "engine": dict, "observers": list,
     "data": dict, "components": dict, "stages": dict, "pictures": list, "variants": dict, "profiles": dict,
-    "published": dict, "baseline": str,
+    "published": dict, "baseline": str, "metric": str, "published_metric": str,
 }  # fmt: skip
 _TYPES = {str: "text", list: "list", dict: "mapping"}
 _DATA_SETTINGS = ("size", "classes", "on_bad_image")  # every other key of `data` is a role
@@ -188,6 +189,7 @@ class _Checker:
         for row, numbers in published.items():
             if not isinstance(numbers, dict) or not all(type(n) in (int, float) for n in numbers.values()):
                 self.problem(("published", row), f"must be a mapping from class to percent, not {numbers!r}")
+        metric = self.metric(published)
         seeds = self.data.get("seeds", [0])
         if not seeds or not all(type(s) is int and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
             self.problem(("seeds",), f"must be a list of different whole numbers from 0 on, not {seeds!r}")
@@ -206,12 +208,22 @@ class _Checker:
             engine=Engine(**engine),
             observers=observers,
             plans={row: plans[row] for row in in_order},
-            published=published,
+            published=published if metric == self.data.get("published_metric", MACRO_ACCURACY.name) else {},
+            metric=metric,
             profiles=tuple(profiles),
             document=self.data,
             registry=self.registry,
             notes=tuple(f"{what}: not for {', '.join(of)}: {why}" for (what, why), of in self.kept.items()),
         )
+
+    def metric(self, published: Mapping[str, Any]) -> str:
+        """The name of what the table is about; published numbers stand beside it where they are of the same."""
+        for key in ("metric", "published_metric"):
+            if (name := self.data.get(key, MACRO_ACCURACY.name)) not in METRICS:
+                self.problem((key,), f'there is no metric "{name}"{did_you_mean(name, METRICS)}')
+        if "published_metric" in self.data and not published:
+            self.problem(("published_metric",), "there is no `published`")
+        return str(self.data.get("metric", MACRO_ACCURACY.name))
 
     def shape(self, document: dict[str, Any]) -> None:
         """Check that everything is a mapping, a list or text where it must be; fill in groups that are left out.

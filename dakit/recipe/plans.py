@@ -116,11 +116,12 @@ class Recipe:
         engine: how to compute.
         observers: what is told of a run; no result depends on them.
         plans: one per row, in the order of the table.
-        published: numbers from the paper, row -> class -> percent.
+        published: numbers from the paper, row -> class -> percent; empty where the paper's metric is another.
         profiles: the names of all profiles.
         document: the resolved recipe as plain data.
         registry: that its names were looked up in.
         notes: for which rows an override does not hold, and why.
+        metric: what the table is about, see :data:`dakit.statistics.measures.METRICS`; no result depends on it.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Recipe:
     document: Mapping[str, Any] = field(repr=False)
     registry: Registry = field(repr=False, compare=False)
     notes: tuple[str, ...] = ()
+    metric: str = "macro_accuracy"
 
     def plan(self, row: str) -> Plan:
         """The plan of one row.

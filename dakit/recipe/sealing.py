@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dakit.data.sets import Sealed
+from dakit.data.sets import Sealed, described
 from dakit.interfaces import TestSet
 from dakit.signatures import evaluation_stage, optional, stage_inputs, stage_outputs, union_members
 from dakit.statistics.metrics import Evaluation
@@ -46,7 +46,7 @@ def evaluation_problem(evaluation: Any, test: Sealed) -> str:
     """
     if not isinstance(evaluation, Evaluation):
         return f"it made a {type(evaluation).__name__}, not an Evaluation (dakit.statistics.metrics)"
-    indices, labels, groups = test.described()
+    indices, labels, groups = described(test)
     n = len(indices)
     if sorted(evaluation.indices.tolist()) != sorted(indices.tolist()):
         return (

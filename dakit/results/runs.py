@@ -1,4 +1,7 @@
-"""A run's folder, read again: its networks, predictions and pictures. Neither data nor recipe need be there."""
+"""A run's folder, read again: its networks, predictions and pictures. Neither data nor recipe need be there.
+
+It is one thing: rows, jobs, evaluations and networks are found by the same index.
+"""
 
 from __future__ import annotations
 

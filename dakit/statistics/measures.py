@@ -72,6 +72,8 @@ class Metric:
         about: what it is, in a line.
         guess: what guessing all K classes alike gives, in [0, 1]; None = that depends on the data.
         smaller: whether less is better.
+        needs: says, of classes, labels and groups of the test images, why it cannot be had of them ("" = it can); None
+            where it always can.
         measure: computes it; None for macro accuracy, which :class:`dakit.statistics.metrics.Tally` counts.
     """
 
@@ -83,6 +85,7 @@ class Metric:
     guess: Callable[[int], float] | None
     smaller: bool = False
     measure: Callable[[Pooled], Measured] | None = None
+    needs: Callable[[tuple[str, ...], Array, Array], str] | None = None
 
     @property
     def sign(self) -> int:
@@ -157,8 +160,8 @@ def auroc(tests: Pooled) -> Measured:
 
     k, n = len(tests.classes), len(tests.labels)
     count = np.bincount(tests.labels, minlength=k)
-    if missing := absent(count, tests.classes):
-        raise DakitError(missing)
+    if problem := _every_class(tests.classes, tests.labels, tests.groups):
+        raise DakitError(problem)
     per_class, influence = np.zeros(k), np.zeros(n)
     for label in range(k):
         positive = tests.labels == label
@@ -176,11 +179,27 @@ def auroc(tests: Pooled) -> Measured:
     return Measured(float(per_class.mean()), per_class, influence, most)
 
 
-def absent(count: Array, classes: tuple[str, ...]) -> str:
-    """Why there is no AUROC with so many test images of each class; "" = there is one."""
-    missing = [name for name, of in zip(classes, count, strict=True) if of == 0]
-    told = ", ".join(missing)
-    return f"AUROC needs test images of every class; there is none of {told}" if missing else ""
+def _every_class(classes: tuple[str, ...], labels: Array, groups: Array) -> str:
+    count = np.bincount(labels[labels >= 0], minlength=len(classes))
+    told = ", ".join(name for name, of in zip(classes, count, strict=True) if of == 0)
+    return f"AUROC needs test images of every class; there is none of {told}" if told else ""
+
+
+def _groups_of_one_class(classes: tuple[str, ...], labels: Array, groups: Array) -> str:
+    classes_of: dict[str, set[str]] = {}
+    for label, group in zip(labels.tolist(), groups.tolist(), strict=True):
+        if group and label >= 0:
+            classes_of.setdefault(group, set()).add(classes[label])
+    if not classes_of:
+        return "a vote needs groups, such as films; no test image has one (a dataset's group_by says which it is of)"
+    mixed = [group for group, names in classes_of.items() if len(names) > 1]
+    if not mixed:
+        return ""
+    names = ", ".join(sorted(classes_of[mixed[0]]))
+    return (
+        f"a vote needs groups of one class each; {len(mixed)} of {len(classes_of)} groups of test images have several, "
+        f"such as {mixed[0]} with {names}"
+    )
 
 
 def ece(tests: Pooled) -> Measured:
@@ -245,6 +264,7 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             "auroc", "AUROC", "AUROC", "AUROC",
             "the mean area under the ROC curves, each class against all others", _half, measure=auroc,
+            needs=_every_class,
         ),
         Metric(
             "ece", "calibration error", "ECE", "",
@@ -253,7 +273,7 @@ METRICS: Mapping[str, Metric] = {
         Metric(
             "vote", "accuracy by vote", "Vote", "recall",
             "the share of groups that are read right, each by the mean probability of its images", _uniform,
-            measure=vote,
+            measure=vote, needs=_groups_of_one_class,
         ),
     )
 }  # fmt: skip

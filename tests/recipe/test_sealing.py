@@ -150,7 +150,7 @@ def test_what_would_let_test_images_out_is_refused(load):
 def test_no_stage_reads_what_a_third_partys_evaluation_made(load):
     flips = FLIPS[EVALUATE]
     below = flips + "\n  look: {do: toy_peek, images: judge.said}"
-    with pytest.raises(RecipeError, match="judge.said holds what became of the test images: no stage may read it"):
+    with pytest.raises(RecipeError, match=r"judge.said holds what became of the test images: no stage may read it"):
         load(text={**FLIPS, EVALUATE: below})
 
 
