@@ -43,7 +43,7 @@ def toy_images(
 def toy_films(
     size: int, classes: Sequence[str] | None, *, shift: int = 0, named: bool = True, by_class: bool = False
 ) -> ImageSet:
-    """Four people, a film of two images of each class of each; ``by_class``: the parts train and test hold one class."""
+    """Four people, a film of two images of each class of each; ``by_class``: the part test holds one class."""
     known = list(classes or ["dark", "bright"])
     labels = [label for _ in range(4) for label in range(len(known)) for _ in range(2)]
     images = torch.stack([torch.full((3, size, size), 10 + 100 * label + shift) for label in labels]).to(torch.uint8)
