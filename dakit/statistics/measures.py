@@ -268,7 +268,8 @@ METRICS: Mapping[str, Metric] = {
         ),
         Metric(
             "ece", "calibration error", "ECE", "",
-            f"expected calibration error, {BINS} bins; less is better, few images make it too high", None, smaller=True, measure=ece,
+            f"expected calibration error, {BINS} bins; less is better, few images make it too high",
+            None, smaller=True, measure=ece,
         ),
         Metric(
             "vote", "accuracy by vote", "Vote", "recall",
