@@ -128,7 +128,10 @@ class ImageSet(Protocol):
 
 @runtime_checkable
 class TestSet(Protocol):
-    """The held-out images. Only the stage ``evaluate`` is ever given one, and only it may open the labels."""
+    """The held-out images. Only an evaluation stage, whose ``run`` has an input so annotated, is ever given one.
+
+    It alone may open the labels, and it makes an ``Evaluation`` and nothing else.
+    """
 
     def __len__(self) -> int: ...
     def open(self) -> ImageSet:

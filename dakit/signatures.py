@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError, create_model
 
 from dakit.errors import DakitError, did_you_mean
-from dakit.interfaces import Spec, plain
+from dakit.interfaces import Classifier, Spec, TestSet, Trained, plain
 
 
 class ParameterProblems(DakitError):
@@ -198,6 +198,39 @@ def stage_inputs(factory: Any) -> dict[str, Any]:
 def stage_outputs(factory: Any) -> dict[str, Any]:
     """What a stage makes: the fields of the NamedTuple that its ``run`` returns."""
     return typing.get_type_hints(typing.get_type_hints(factory.run)["return"])
+
+
+class EvaluationStage(NamedTuple):
+    """How an evaluation stage calls what every one of them has.
+
+    Attributes:
+        test: its input annotated ``TestSet``.
+        models: its inputs annotated ``Trained[Classifier]``, in the order of the signature.
+        evaluation: its output.
+    """
+
+    test: str
+    models: tuple[str, ...]
+    evaluation: str
+
+
+def evaluation_stage(factory: Any) -> EvaluationStage | None:
+    """What says whether a stage is an evaluation: one with an input annotated ``TestSet``, whatever its name is.
+
+    It alone may be given test images, and what it makes is read by no stage. That its only output is an ``Evaluation``
+    is asked where a recipe is checked (:func:`dakit.recipe.sealing.evaluation_faults`).
+
+    Returns:
+        None where it is none.
+    """
+    if not hasattr(factory, "run"):
+        return None
+    inputs = {name: union_members(hint) for name, hint in stage_inputs(factory).items()}
+    tests = [name for name, members in inputs.items() if TestSet in members]
+    if not tests:
+        return None
+    models = tuple(name for name, members in inputs.items() if Trained[Classifier] in members)
+    return EvaluationStage(tests[0], models, next(iter(stage_outputs(factory)), ""))
 
 
 def describe_parameters(factory: Any, given: int) -> list[tuple[str, str, str]]:

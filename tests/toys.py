@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dakit import hookimpl
 from dakit.data.sets import TensorImages
-from dakit.interfaces import Classifier, Context, ImageSet, Positive, Prediction, Spec, Trained, Translator
+from dakit.interfaces import (
+    Classifier,
+    Context,
+    ImageSet,
+    Positive,
+    Prediction,
+    Spec,
+    TestSet,
+    Trained,
+    Translator,
+)
+from dakit.statistics.metrics import Evaluation
 from dakit.training.trainer import trained
 
 
@@ -25,6 +37,22 @@ def toy_images(
         image[:, 0, 0] = i
     groups = [f"person {i // len(known)}" for i in range(len(labels))]
     parts = [("one", "two")[i // len(known) % 2] for i in range(len(labels))]
+    return TensorImages(images, labels, groups, known, parts)
+
+
+def toy_films(
+    size: int, classes: Sequence[str] | None, *, shift: int = 0, named: bool = True, by_class: bool = False
+) -> ImageSet:
+    """Four people, a film of two images of each class of each; ``by_class``: the part test holds one class."""
+    known = list(classes or ["dark", "bright"])
+    labels = [label for _ in range(4) for label in range(len(known)) for _ in range(2)]
+    images = torch.stack([torch.full((3, size, size), 10 + 100 * label + shift) for label in labels]).to(torch.uint8)
+    for i, image in enumerate(images):
+        image[:, 0, 0] = i
+    groups = [f"film {i // 2}" if named else "" for i in range(len(labels))]
+    parts = [("one", "two")[i // 4 % 2] for i in range(len(labels))]
+    if by_class:
+        parts = ["test" if label and i < 8 else "train" for i, label in enumerate(labels)]
     return TensorImages(images, labels, groups, known, parts)
 
 
@@ -122,9 +150,65 @@ class ToyPeek:
         return Nothing(None)
 
 
+class Flipped(NamedTuple):
+    said: Evaluation
+
+
+class ToyFlips:
+    """Evaluates the mean over two flips, as a third party would, whose names are not dakit's.
+
+    Args:
+        fault: breaks it.
+    """
+
+    version: ClassVar[int] = 1
+
+    def __init__(self, *, fault: str = "") -> None:
+        self.fault = fault
+
+    def run(self, ctx: Context, *, held_out: TestSet, network: Trained[Classifier]) -> Flipped:
+        images = held_out.open()
+        model = network.build()
+        batch = torch.stack([images[i].image for i in range(len(images))]).float() / 127.5 - 1
+        with torch.no_grad():
+            views = [model(view).logits.softmax(1) for view in (batch, batch.flip(3))]
+        table = torch.stack(views).mean(0).numpy()
+        indices = np.asarray(getattr(images, "indices", range(len(images)))) + 100 * (self.fault == "indices")
+        labels = np.asarray(images.labels) if self.fault != "labels" else 1 - np.asarray(images.labels)
+        groups = np.asarray(images.groups) if self.fault != "groups" else None
+        if self.fault == "twice":
+            held_out.open()
+        if self.fault == "type":
+            return Flipped(network)  # type: ignore[arg-type]
+        return Flipped(Evaluation(images.classes, indices, labels, table.argmax(1), table, groups))
+
+
+class Leaked(NamedTuple):
+    evaluation: Evaluation
+    model: Trained[Classifier]
+
+
+class ToyLeak:
+    """Would hand a network that has seen test images to another stage."""
+
+    version: ClassVar[int] = 1
+
+    def run(self, ctx: Context, *, model: Trained[Classifier], test: TestSet) -> Leaked:
+        raise AssertionError
+
+
+class ToyLeakMore:
+    """Makes no evaluation of its two test sets, one of which need not be there."""
+
+    version: ClassVar[int] = 1
+
+    def run(self, ctx: Context, *, train: TestSet, more: TestSet | None = None) -> Model:
+        raise AssertionError
+
+
 @hookimpl
 def dakit_datasets() -> dict[str, Any]:
-    return {"toy_images": toy_images}
+    return {"toy_images": toy_images, "toy_films": toy_films}
 
 
 @hookimpl
@@ -139,7 +223,14 @@ def dakit_translators() -> dict[str, Any]:
 
 @hookimpl
 def dakit_stages() -> dict[str, Any]:
-    return {"toy_train": ToyTrain, "toy_translate": ToyTranslate, "toy_peek": ToyPeek}
+    return {
+        "toy_train": ToyTrain,
+        "toy_translate": ToyTranslate,
+        "toy_peek": ToyPeek,
+        "toy_flips": ToyFlips,
+        "toy_leak": ToyLeak,
+        "toy_leak_more": ToyLeakMore,
+    }
 
 
 RECIPE = """\

@@ -483,12 +483,14 @@ def label_noise(recipe: Recipe, out: str | Path | None = None) -> list[Finding]:
         learned = [open_role(data, seed) for seed in recipe.seeds]
     except DakitError:
         return []  # told already: the data cannot be opened
-    final = row.stages[-1].name
-    wanted = [(job, state) for job, state in jobs if job.stage.name == final]
+    final = row.stages[-1]
+    assert final.evaluation is not None  # else the row is tested on nothing
+    wanted = [(job, state) for job, state in jobs if job.stage.name == final.name]
     if not wanted or any(state != "cached" for _, state in wanted):
         return []
     store = Store(Path(out or recipe.folder) / "store", recipe.registry)
-    said = [store.open(job.stage.name, job.key, job.inputs).output("evaluation") for job, _ in wanted]
+    output = final.evaluation.evaluation
+    said = [store.open(job.stage.name, job.key, job.inputs).output(output) for job, _ in wanted]
     seen = np.any([one.train.any(0) for one in learned], axis=0)
     suspects = label_suspects(said, seen)
     if not suspects:

@@ -58,7 +58,7 @@ def curve(
     shown = []
     for row in points[0].outcome.summaries:
         found = [point.outcome.summaries[row] for point in points]
-        shown.append([row, *(f"{100 * s.macro:.2f}\n{100 * s.low:.1f}-{100 * s.high:.1f}" for s in found)])
+        shown.append([row, *(f"{100 * s.value:.2f}\n{100 * s.low:.1f}-{100 * s.high:.1f}" for s in found)])
     table(["labels per class", *(point.name for point in points)], shown)
     for point in points:
         for stage, size in point.batch_sizes.items():

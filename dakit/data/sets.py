@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL import __version__ as PILLOW
@@ -519,6 +520,16 @@ class Sealed:
     def fingerprint(self) -> str:
         """A hash of the images' own fingerprint."""
         return _combine("sealed", fingerprint(self._images))
+
+
+def described(test: Sealed) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Positions in the whole data set, labels and groups: an evaluation is checked by them; no stage asks.
+
+    It is no method, so that what a stage is given has no other way to a label than the one that is counted.
+    """
+    images = test._images
+    indices = getattr(images, "indices", range(len(images)))
+    return np.asarray(indices, np.int64), np.asarray(images.labels, np.int64), np.asarray(images.groups)
 
 
 def fingerprint(images: ImageSet | Sealed) -> str:

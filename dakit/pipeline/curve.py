@@ -1,4 +1,4 @@
-"""Accuracy against the number of labelled target images: the ladder again with fewer of them."""
+"""The table's metric against the number of labelled target images: the ladder again with fewer of them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from dakit.pipeline import run as pipeline
 from dakit.pipeline.jobs import Job, sized
 from dakit.pipeline.outcome import Outcome, results_json
 from dakit.recipe.plans import Plan, Recipe
+from dakit.statistics.measures import MACRO_ACCURACY, METRICS
 from dakit.training.surroundings import undisturbed
 
 
@@ -209,6 +210,7 @@ def curve_json(recipe: Recipe, points: Sequence[Point], folder: Path) -> dict[st
         "title": recipe.title,
         "profile": recipe.profile,
         "baseline": recipe.baseline,
+        "metric": METRICS[recipe.metric].plain(),
         "folder": str(folder),
         "points": [
             {
@@ -229,11 +231,13 @@ def _write(recipe: Recipe, points: Sequence[Point], folder: Path) -> None:
     write_json(folder / "curve.json", whole)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["row", "labels", "per_class", "macro", "low", "high", "seeds", "draws", "images", "verdict"])
+    metric = METRICS[recipe.metric]
+    name = "macro" if metric is MACRO_ACCURACY else metric.name
+    table.writerow(["row", "labels", "per_class", name, "low", "high", "seeds", "draws", "images", "verdict"])
     for point in whole["points"]:
         for row, values in point["rows"].items():
             verdict = (values["comparison"] or {}).get("verdict", "")
-            table.writerow([row, point["labels"], point["per_class"], values["macro"], *values["interval"],
+            table.writerow([row, point["labels"], point["per_class"], values["value"], *values["interval"],
                             len(values["seeds"]), values["repeats"], values["images"], verdict])  # fmt: skip
     write_text(folder / "curve.csv", text.getvalue())
     places = [(point.name, point.per_class) for point in points]

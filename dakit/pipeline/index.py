@@ -78,4 +78,5 @@ def _job(recipe: Recipe, job: Job, folder: str) -> dict[str, Any]:
         "images": {n: len(job.inputs[n]()) for n, reference in references.items() if reference.producer in roles},
         "outputs": list(stage_outputs(job.stage.spec.factory)),
         "repeat": job.repeat,
+        "evaluates": job.stage.evaluation and job.stage.evaluation._asdict(),
     }

@@ -15,6 +15,7 @@ from dakit.optional import RunsTogether, offers
 from dakit.pipeline.jobs import Job, JobResults
 from dakit.pipeline.observers import Observers
 from dakit.recipe.plans import Recipe
+from dakit.recipe.sealing import evaluation_problem
 from dakit.results.record import made_with
 from dakit.results.store import digest
 
@@ -47,7 +48,11 @@ def make(job: Job, info: JobInfo, recipe: Recipe, results: JobResults, observers
             common_folder=store.part(*place), identity=digest([job.key, contents]),
         )  # fmt: skip
         seed_everything(seed)
-        outputs = stage.run(ctx, **{name: get() for name, get in job.inputs.items()})
+        inputs = {name: get() for name, get in job.inputs.items()}
+        outputs = stage.run(ctx, **inputs)
+        if final := job.stage.evaluation:
+            if problem := evaluation_problem(getattr(outputs, final.evaluation, None), inputs[final.test]):
+                raise DakitError(problem)
         about = {"notes": ctx.notes, "warnings": ctx.warnings, "facts": ctx.facts}
         return outputs, {**about, "made_with": job_made_with(recipe, job)}
 

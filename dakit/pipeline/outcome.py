@@ -11,6 +11,7 @@ from typing import Any
 from dakit.files import write_json, write_text, written
 from dakit.recipe.plans import Recipe
 from dakit.statistics.comparison import Comparison
+from dakit.statistics.measures import METRICS
 from dakit.statistics.metrics import Round, Summary
 
 
@@ -52,6 +53,7 @@ class Outcome:
 
         often = "; the more often, the less unseen they are" if self.opened > self.needed else ""
         weights = {"last": "those of the last step", "validation": "the best on images kept from the training side"}
+        weights["both"] = f"of several networks, some {weights['last']}, some {weights['validation']}"
         rows = {way: [row for row in self.summaries if recipe.plan(row).weights == way] for way in weights}
         return [
             *(f"Weights of {', '.join(rows[way])}: {text}." for way, text in weights.items() if rows[way]),
@@ -73,10 +75,11 @@ class Outcome:
     def _repr_html_(self) -> str:
         """What a notebook shows: the table as on the run's page, and what must be read with it."""
         from dakit.report.notebook import outcome_html
+        from dakit.report.tables import metric_of
 
         remarks = self.remarks(self.recipe) if self.recipe and self.summaries else []
         title = self.recipe.title if self.recipe else ""
-        return outcome_html(title, self._rows(), remarks, self.warnings, str(self.folder))
+        return outcome_html(title, self._rows(), metric_of(self.summaries), remarks, self.warnings, str(self.folder))
 
     def _rows(self) -> dict[str, Any]:
         from dakit.report.tables import to_json
@@ -169,6 +172,7 @@ def results_json(recipe: Recipe, outcome: Outcome) -> dict[str, Any]:
         "title": recipe.title,
         "profile": recipe.profile,
         "baseline": recipe.baseline,
+        "metric": METRICS[recipe.metric].plain(),
         "rows": {row: {**values, "weights": recipe.plan(row).weights} for row, values in rows.items()},
         "test_labels": {"opened": outcome.opened, "needed": outcome.needed},
         "notes": list(outcome.notes),

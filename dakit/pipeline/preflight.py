@@ -19,6 +19,7 @@ from dakit.interfaces import Engine, Prediction, Spec
 from dakit.optional import ChecksSizes, Condenses, HasHead, PassesOver, misspelt, offers
 from dakit.pipeline.roles import Roles, data_paths
 from dakit.recipe.plans import Plan, Recipe, StagePlan
+from dakit.statistics.measures import METRICS
 
 _TRAINING = ("train_classifier", "train_translator")
 """The verbs whose ``batch_size`` images go as one batch through every network that they name, in training mode."""
@@ -97,6 +98,7 @@ def check_data(recipe: Recipe) -> str:
         others = told_of(plain.passed_over) if offers(plain, PassesOver) else ""
         findings += [f"warning: {data.role}: {blank}"] * bool(blank)
         findings += [f"warning: {data.role}: passed over, no images by their suffix or place: {others}"] * bool(others)
+    roles.measurable(METRICS[recipe.metric], roles.tests())
     stages = [(plan.row, stage) for plan in recipe.plans.values() if plan.data for stage in plan.stages]
     preflight(recipe, ((row, stage, stage.spec.build(), None) for row, stage in stages), roles)
     return "\n".join(findings)

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dakit.data.kept import Kept
-from dakit.data.sets import FileImages, Sealed, Subset, TensorImages, Unlabelled, Withheld, fingerprint, shown
+from dakit.data.sets import (
+    FileImages,
+    Sealed,
+    Subset,
+    TensorImages,
+    Unlabelled,
+    Withheld,
+    described,
+    fingerprint,
+    shown,
+)
 from dakit.errors import DakitError, RecipeError
 from dakit.files import write_json
 from dakit.interfaces import File, Folder, ImageSet
@@ -18,6 +31,7 @@ from dakit.optional import IsView, Readable, offers
 from dakit.recipe.load import load_recipe
 from dakit.recipe.plans import DataPlan, Recipe
 from dakit.results.store import digest
+from dakit.statistics.measures import Metric
 
 OPENINGS = "test_labels.json"
 """Counts how often the labels of each test set were opened; stays when results are made anew."""
@@ -141,6 +155,41 @@ class Roles:
                 "test": Sealed(Subset(images, sides["test"]), partial(self._count_opening, data)),
             }
         return self._sets[key]  # type: ignore[return-value]
+
+    def tests(self) -> Iterator[tuple[str, int, int, int]]:
+        """Row, seed, fold and repeat of all that the recipe tests."""
+        for row, plan in self.recipe.plans.items():
+            if (data := plan.tested) and data.split:
+                images = self.set(data)
+                for seed, fold in product(self.recipe.seeds, range(data.split.rounds(images))):
+                    yield row, seed, fold, fold // data.split.folds_of(images)
+
+    def measurable(self, metric: Metric, rounds: Iterable[tuple[str, int, int, int]]) -> None:
+        """Ask, before a run, whether its test images have what a metric needs: all classes, or groups of one class.
+
+        Args:
+            metric: that the table is about.
+            rounds: row, seed, fold and repeat of all that is to be tested.
+
+        Raises:
+            DakitError: they have not.
+        """
+        if metric.needs is None:
+            return
+        tests: dict[tuple[str, int, int], list[tuple[Any, ...]]] = {}
+        plans: dict[str, DataPlan] = {}
+        for row, seed, fold, repeat in sorted(rounds):
+            if data := self.recipe.plan(row).tested:
+                sealed: Sealed = self.parts(data, seed, fold)["test"]
+                tests.setdefault((data_key(data), seed, repeat), []).append(described(sealed))
+                plans[data_key(data)] = data
+        problems: dict[str, None] = {}
+        for (key, seed, _), parts in tests.items():
+            labels, groups = (np.concatenate([part[place] for part in parts]) for place in (1, 2))
+            if problem := metric.needs(self.set(plans[key]).classes, labels, groups):
+                problems[f"metric: {metric.name}: {plans[key].role} (seed {seed}): {problem}"] = None
+        if problems:
+            raise RecipeError([f"{self.recipe.file}: {problem}" for problem in problems])
 
     def _count_opening(self, data: DataPlan) -> None:
         counts = self._opened()

@@ -24,6 +24,7 @@ from dakit.results.record import gathered, mixed
 from dakit.results.store import Store, digest
 from dakit.statistics.comparison import compare_rows
 from dakit.statistics.health import lost_to_source
+from dakit.statistics.measures import METRICS
 from dakit.statistics.metrics import Round, summarise
 from dakit.training.surroundings import undisturbed
 
@@ -72,6 +73,8 @@ def run(
     stages = {job.stage.name for job in jobs}
     for name in sorted(fresh - stages):
         raise DakitError(f"--fresh {name}: no such stage{did_you_mean(name, stages)}")
+    tested = {(job.row, job.seed, job.fold, job.repeat) for job in jobs if job.stage.evaluation}
+    planner.roles.measurable(METRICS[recipe.metric], tested)
     _preflight(planner, [job for job in jobs if job.stage.name in fresh or not results.current(job)])
     _agree_on(jobs)
     with results.store.writing():
@@ -188,23 +191,24 @@ def _outcome(
             notes += [f"{name}: {note}" for note in result.marker["notes"]]
             warnings += [f"{name}: {text}" for text in result.marker["warnings"]]
             records[job.key] = result.marker["made_with"]
-        if job.stage.spec.name == "evaluate" and job.stage.name == recipe.plan(job.row).stages[-1].name:
-            rounds[job.row].append(Round(job.seed, job.fold, result.output("evaluation"), job.repeat))
+        if (final := job.stage.evaluation) and job.stage.name == recipe.plan(job.row).stages[-1].name:
+            rounds[job.row].append(Round(job.seed, job.fold, result.output(final.evaluation), job.repeat))
     warnings += [f"the results of this table were not all made alike: {text}" for text in mixed(records.values())]
     evaluated = {row: parts for row, parts in rounds.items() if parts}
+    metric = METRICS[recipe.metric]
     for base, others in source_only(recipe, evaluated).items():
-        warnings += lost_to_source(base, {row: rounds[row] for row in others})
+        warnings += lost_to_source(base, {row: rounds[row] for row in others}, metric)
     return Outcome(
-        summaries={row: summarise(parts) for row, parts in evaluated.items()},
+        summaries={row: summarise(parts, metric=metric) for row, parts in evaluated.items()},
         rounds=rounds,
         made=counts[0],
         reused=counts[1],
         folder=folder,
         notes=tuple(notes),
         warnings=tuple(warnings),
-        comparisons=compare_rows(evaluated, recipe.baseline, transferring(recipe)) if recipe.baseline else {},
+        comparisons=compare_rows(evaluated, recipe.baseline, transferring(recipe), metric) if recipe.baseline else {},
         opened=planner.roles.openings(rows),
-        needed=len({job.key for job in jobs if job.stage.spec.name == "evaluate"}),
+        needed=len({job.key for job in jobs if job.stage.evaluation}),
         made_with=gathered(records.values()),
         recipe=recipe,
     )

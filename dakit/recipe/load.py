@@ -17,16 +17,18 @@ from dakit.interfaces import Classifier, Engine, Folder, ImageSet, Observer, Spe
 from dakit.optional import ChecksInputs, offers
 from dakit.recipe.given import refuse_others, registry_with, take_over
 from dakit.recipe.plans import DataPlan, Plan, Recipe, Reference, RunReference, StagePlan
+from dakit.recipe.sealing import evaluation_faults
 from dakit.recipe.yaml_lines import plain_data, read_yaml
 from dakit.registry import KINDS, Registry, component_kind
 from dakit.signatures import ParameterProblems, optional, shown, stage_inputs, stage_outputs, union_members, validated
+from dakit.statistics.measures import MACRO_ACCURACY, METRICS
 
 Key = tuple[str, ...]
 
 ROOT: Mapping[str, Any] = {
     "recipe": str, "title": str, "method": str, "rows": list, "seeds": list, "engine": dict, "observers": list,
     "data": dict, "components": dict, "stages": dict, "pictures": list, "variants": dict, "profiles": dict,
-    "published": dict, "baseline": str,
+    "published": dict, "baseline": str, "metric": str, "published_metric": str,
 }  # fmt: skip
 _TYPES = {str: "text", list: "list", dict: "mapping"}
 _DATA_SETTINGS = ("size", "classes", "on_bad_image")  # every other key of `data` is a role
@@ -202,6 +204,7 @@ class _Checker:
         for row, numbers in published.items():
             if not isinstance(numbers, dict) or not all(type(n) in (int, float) for n in numbers.values()):
                 self.problem(("published", row), f"must be a mapping from class to percent, not {numbers!r}")
+        metric = self.metric(published)
         seeds = self.data.get("seeds", [0])
         if not seeds or not all(type(s) is int and s >= 0 for s in seeds) or len(set(seeds)) < len(seeds):
             self.problem(("seeds",), f"must be a list of different whole numbers from 0 on, not {seeds!r}")
@@ -220,12 +223,22 @@ class _Checker:
             engine=Engine(**engine),
             observers=observers,
             plans={row: plans[row] for row in in_order},
-            published=published,
+            published=published if metric == self.data.get("published_metric", MACRO_ACCURACY.name) else {},
+            metric=metric,
             profiles=tuple(profiles),
             document=self.data,
             registry=self.registry,
             notes=tuple(f"{what}: not for {', '.join(of)}: {why}" for (what, why), of in self.kept.items()),
         )
+
+    def metric(self, published: Mapping[str, Any]) -> str:
+        """The name of what the table is about; published numbers stand beside it where they are of the same."""
+        for key in ("metric", "published_metric"):
+            if (name := self.data.get(key, MACRO_ACCURACY.name)) not in METRICS:
+                self.problem((key,), f'there is no metric "{name}"{did_you_mean(name, METRICS)}')
+        if "published_metric" in self.data and not published:
+            self.problem(("published_metric",), "there is no `published`")
+        return str(self.data.get("metric", MACRO_ACCURACY.name))
 
     def shape(self, document: dict[str, Any]) -> None:
         """Check that everything is a mapping, a list or text where it must be; fill in groups that are left out.
@@ -503,9 +516,12 @@ class _Checker:
         try:
             inputs, hints = stage_inputs(entry.factory), typing.get_type_hints(entry.factory.__init__)
             stage_outputs(entry.factory)
+            faults = evaluation_faults(entry.factory)
         except (AttributeError, KeyError, NameError, TypeError) as error:
             self.problem((*key, "do"), f'stage "{given["do"]}": the annotations of `run` cannot be read: {error!r}')
             return None
+        for text in faults:
+            self.problem((*key, "do"), f'stage "{given["do"]}": {text}')
         hints.pop("return", None)
         params: dict[str, Any] = {}
         references: dict[str, Reference | RunReference] = {}
@@ -516,7 +532,7 @@ class _Checker:
             if parameter in inputs:
                 if value is None:
                     continue
-                reference = self.reference(document, value, inputs[parameter], given["do"], here, data, above)
+                reference = self.reference(document, value, inputs[parameter], here, data, above)
                 if reference is not None:
                     references[parameter] = reference
             elif parameter in hints and (kind := component_kind(hints[parameter])) and value is not None:
@@ -567,7 +583,6 @@ class _Checker:
         document: dict[str, Any],
         value: Any,
         wanted: Any,
-        do: str,
         key: Key,
         data: Mapping[str, DataPlan],
         above: Mapping[str, StagePlan],
@@ -585,12 +600,14 @@ class _Checker:
                 because = "" if split is None or output != "all" else " (all of it would include the test images)"
                 self.problem(key, f'{producer} has no "{output}"{because}{did_you_mean(output, parts)}')
                 return None
-            if output == "test" and do != "evaluate":
-                self.problem(key, f"{value} holds the test images: only the stage `evaluate` may read them")
+            if output == "test" and TestSet not in union_members(wanted):
+                self.problem(
+                    key, f"{value} holds the test images: only an evaluation stage, such as `evaluate`, may read them"
+                )
                 return None
             produced: tuple[Any, ...] = (TestSet,) if output == "test" else (ImageSet,)
         elif producer in above:
-            if above[producer].spec.name == "evaluate":
+            if above[producer].evaluation is not None:
                 self.problem(key, f"{value} holds what became of the test images: no stage may read it")
                 return None
             outputs = stage_outputs(above[producer].spec.factory)

@@ -11,6 +11,7 @@ from dakit.data.splits import Split
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Engine, Folder, ImageSet, Observer, Spec
 from dakit.registry import Registry
+from dakit.signatures import EvaluationStage, evaluation_stage
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class StagePlan:
     spec: Spec[Any]
     inputs: Mapping[str, Reference | RunReference]
 
+    @property
+    def evaluation(self) -> EvaluationStage | None:
+        """What it calls test images, classifiers and result where it is an evaluation; None where it is none."""
+        return evaluation_stage(self.spec.factory)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -81,16 +87,19 @@ class Plan:
 
     @property
     def weights(self) -> str:
-        """Which weights the last stage evaluates: those of the "last" step, or by "validation"."""
-        model = self.stages[-1].inputs.get("model")
-        maker = next((stage for stage in self.stages if model and stage.name == model.producer), None)
-        return str(maker.spec.params.get("choose", "last")) if maker else "last"
+        """Which weights the last stage evaluates: those of the "last" step, by "validation", or "both" of several."""
+        final = self.stages[-1]
+        models = final.evaluation.models if final.evaluation else ()
+        makers = {final.inputs[name].producer for name in models if name in final.inputs}
+        found = {str(stage.spec.params.get("choose", "last")) for stage in self.stages if stage.name in makers}
+        return "both" if len(found) > 1 else next(iter(found), "last")
 
     @property
     def tested(self) -> DataPlan | None:
         """The role whose held-out images the last stage evaluates; None where that is no evaluation."""
-        test = self.stages[-1].inputs.get("test")
-        return self.data.get(test.producer) if test and self.stages[-1].spec.name == "evaluate" else None
+        final = self.stages[-1]
+        test = final.inputs.get(final.evaluation.test) if final.evaluation else None
+        return self.data.get(test.producer) if test else None
 
 
 @dataclass(frozen=True)
@@ -108,11 +117,12 @@ class Recipe:
         engine: how to compute.
         observers: what is told of a run; no result depends on them.
         plans: one per row, in the order of the table.
-        published: numbers from the paper, row -> class -> percent.
+        published: numbers from the paper, row -> class -> percent; empty where the paper's metric is another.
         profiles: the names of all profiles.
         document: the resolved recipe as plain data.
         registry: that its names were looked up in.
         notes: for which rows an override does not hold, and why.
+        metric: what the table is about, see :data:`dakit.statistics.measures.METRICS`; no result depends on it.
     """
 
     name: str
@@ -130,6 +140,7 @@ class Recipe:
     document: Mapping[str, Any] = field(repr=False)
     registry: Registry = field(repr=False, compare=False)
     notes: tuple[str, ...] = ()
+    metric: str = "macro_accuracy"
 
     @property
     def folder(self) -> Path:

@@ -23,6 +23,7 @@ from dakit.interfaces import Engine, plain
 from dakit.recipe.load import COMPONENTS, NAME, ROOT
 from dakit.registry import KINDS, Entry, Registry, component_kind
 from dakit.signatures import optional, schema, stage_inputs
+from dakit.statistics.measures import METRICS
 
 Schema = dict[str, Any]
 
@@ -58,6 +59,8 @@ def recipe_schema(registry: Registry) -> Schema:
         "method": {**_NAMED, "description": "the name of the row that the stages make as they stand here"},
         "rows": {**_NAMES, "description": "what is run when nobody says otherwise"},
         "baseline": {**_TEXT, "description": "the row that every other is compared with"},
+        "metric": {"enum": [*METRICS], "default": "macro_accuracy", "description": "what the table is about"},
+        "published_metric": {"enum": [*METRICS], "default": "macro_accuracy", "description": "that of `published`"},
         "seeds": {"type": "array", "items": whole, "minItems": 1, "uniqueItems": True},
         "engine": _parameters(Engine, 0, "engine", definitions),
         "observers": {

@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 import yaml
 
+from dakit.errors import DakitError
 from dakit.report.tables import plain_markdown, remarks, to_markdown
+from dakit.report.values import value_of
 from dakit.results.record import gathered
 from dakit.results.runs import Model, Run
-from dakit.statistics.metrics import ONE_SEED, Summary, summarise
+from dakit.statistics.measures import MACRO_ACCURACY, Metric, metric_named
+from dakit.statistics.metrics import ONE_SEED, Round, Summary, summarise
 
 _CARD = """\
 # {title}: {row}
@@ -31,8 +34,8 @@ the original's by more than {difference:.1e} (fp32 on a CPU; in batches of up to
 
 ## Numbers
 
-Macro accuracy (Ave., the mean of the classes' recalls) and recall per class, in percent of test images.
-{means} Chance is {chance:.1f}.
+{measured}
+{means}{chance}
 
 {numbers}
 
@@ -154,11 +157,16 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
     ran = {key: value for key, value in recipe.items() if key not in ("profiles", "published")}
     document = yaml.safe_dump(ran, sort_keys=False, width=110, default_flow_style=None).rstrip()
     rounds = run.rounds(row)
-    numbered = {name: summarise(found) for name in run.rows if (found := run.rounds(name))}
+    metric = metric_named(recipe.get("metric", "macro_accuracy"))
+    numbered = {name: summarise(found, metric=metric) for name in run.rows if (found := run.rounds(name))}
     own = next((one.evaluation for one in rounds if (one.seed, one.fold) == (seed, fold)), None)
     alone = "This very classifier was not evaluated."
     if own is not None:
-        alone = f"This very classifier: Ave. {100 * own.macro:.2f} on {len(own.labels)} test images."
+        try:
+            value = f"{100 * summarise([Round(seed, fold, own)], metric=metric).value:.2f}"
+        except DakitError:  # such as an AUROC where its fold lacks a class
+            value = "cannot be had"
+        alone = f"This very classifier: {metric.heading} {value} on {len(own.labels)} test images."
     beneath = remarks(numbered, {}, None)
     fit = (_CROP if model.fit == "crop" else _SQUASH).format(size=model.size)
     return _CARD.format(
@@ -180,7 +188,8 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         whose="the run's test images" if agreement.tested else "the images named at export",
         difference=agreement.difference,
         snippet=_USE[file].format(read=_READ.format(size=model.size, fit=fit)),
-        chance=100 / len(model.classes),
+        measured=_measured(metric),
+        chance=f" Chance is {100 * metric.guess(len(model.classes)):.1f}." if metric.guess else "",
         numbers=to_markdown(numbered) if numbered else "Nothing was evaluated.",
         remarks="\n".join(
             f"* {line}" for line in [*map(plain_markdown, beneath), *_verdict(run, row, numbered), alone]
@@ -200,6 +209,17 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
     )
 
 
+def _measured(metric: Metric) -> str:
+    """What the table is about."""
+    if metric is MACRO_ACCURACY:
+        return (
+            "Macro accuracy (Ave., the mean of the classes' recalls) and recall per class, in percent of test images."
+        )
+    title = metric.title[0].upper() + metric.title[1:]
+    by_class = f", and {metric.columns} per class" if metric.columns else ""
+    return f"{title} ({metric.heading}: {metric.about}){by_class}, in percent."
+
+
 def _means(finished: int, rounds: int, among: bool) -> str:
     """What the numbers of the classifier's row are of."""
     if not finished:
@@ -214,7 +234,7 @@ def _verdict(run: Run, row: str, numbered: Mapping[str, Summary]) -> list[str]:
     """What results.json says of the row against the baseline, where it is of the same numbers."""
     found = (run.results or {}).get("rows", {}).get(row)
     compared = found and found.get("comparison")
-    if not compared or row not in numbered or abs(found["macro"] - 100 * numbered[row].macro) > 1e-6:
+    if not compared or row not in numbered or abs((value_of(found) or 0) - 100 * numbered[row].value) > 1e-6:
         return []
     if "reason" in compared:
         return [f"Not compared with `{compared['baseline']}`: {plain_markdown(compared['reason'])}"]
@@ -255,13 +275,16 @@ def _warnings(run: Run, row: str, seed: int, fold: int) -> list[str]:
         if text.startswith(tuple(roles))
     ]
     told = [plain_markdown(text) for text in told]
-    test = jobs[run.row(row).final].inputs["test"].partition(".")[0]
+    final = jobs[run.row(row).final]
+    assert final.evaluates is not None  # else there is no classifier to write a card of
+    test = final.inputs[final.evaluates.test].partition(".")[0]
     if run.row(row).data[test].fit is None:
         told.append(f"The test images ({test}) were not read from files, so `read` is not what made them.")
     return told
 
 
 def _choice(run: Run, row: str, model: Model) -> str:
+    evaluates = next(job.do for job in run.jobs if (job.row, job.stage) == (row, run.row(row).final))
     method = run.about["recipe"]["method"]
     lines = [f"`{row}` is the row that the recipe names as its method."]
     if row != method:
@@ -275,8 +298,8 @@ def _choice(run: Run, row: str, model: Model) -> str:
         )
     lines += _weights(run, model)
     lines += [
-        "Of all stages only `evaluate` was given the test images. Whether one of them stands among other images too,",
-        "under another name, is not known here; `dakit doctor` looks for such.",
+        f"Of all stages only `{evaluates}` was given the test images. Whether one of them stands among other images",
+        "too, under another name, is not known here; `dakit doctor` looks for such.",
     ]
     if opened := (run.results or {}).get("test_labels"):
         lines.append(f"Test labels were opened {opened['opened']} times in this folder, all runs together.")

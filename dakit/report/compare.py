@@ -11,6 +11,7 @@ from dakit.errors import DakitError
 from dakit.files import write_text
 from dakit.report import figures
 from dakit.report.page import command, cost, headline, render
+from dakit.report.values import chance, metric_of, points_of, value_of
 from dakit.results.runs import Run
 
 
@@ -38,16 +39,22 @@ def write_comparison(runs: Sequence[Run], path: Path) -> None:
         for number, of in enumerate(results.values(), 1)
         if row in of["rows"]
     }
-    points = [
-        (name, r["macro"], *r["interval"]) for name, r in rows.items() if None not in (r["macro"], *r["interval"])
-    ]
+    metrics = {name: metric_of(of) for name, of in results.items()}
+    metric = next(iter(metrics.values()))
+    if len({one.name for one in metrics.values()}) > 1:
+        listed = "; ".join(f"{name}: {one.name}" for name, one in metrics.items())
+        raise DakitError(
+            f"the tables of the runs are about different metrics ({listed}); run one again with --set metric=NAME "
+            "(nothing is trained again)"
+        )
+    points = points_of(rows)
     classes = list(dict.fromkeys(c for r in rows.values() for c in r["classes"]))
     told = [
         {
             "name": name,
             "run": run,
             "command": command(run),
-            "headline": headline(results[name]["rows"], run.method),
+            "headline": headline(results[name]["rows"], run.method, metric),
             "cost": cost(run),
         }
         for name, run in zip(names, runs, strict=True)
@@ -60,8 +67,10 @@ def write_comparison(runs: Sequence[Run], path: Path) -> None:
         results=results,
         classes=classes,
         alike=alike,
-        forest=figures.forest(points, 100 / len(classes), "", {}) if points else None,
-        recalls={c: {name: r["per_class"].get(c) for name, r in rows.items()} for c in classes},
+        metric=metric,
+        value_of=value_of,
+        forest=figures.forest(points, chance(metric, len(classes)), "", {}, metric.title) if points else None,
+        recalls={c: {name: r["per_class"].get(c) for name, r in rows.items()} for c in classes if metric.columns},
         settings=_settings(dict(zip(names, runs, strict=True))),
     )
     write_text(path, made)

@@ -28,7 +28,7 @@ _DOMAINS = {"source": _SOURCE, "auxiliary": _AUXILIARY, "target": _TARGET}
 _MANY = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#9c755f", "#76b7b2", "#d4a72c", "#ff9da7", "#8a8f98")
 
 Point = tuple[str, float, float, float]
-"""A row's name, its macro accuracy in percent, and the ends of its interval."""
+"""A row's name, its macro accuracy (or another metric) in percent, and the ends of its interval."""
 
 
 @contextmanager
@@ -63,14 +63,21 @@ def _drawn(
     made.append(Markup(svg))  # matplotlib escapes the texts in it
 
 
-def forest(rows: Sequence[Point], chance: float, accent: str, published: Mapping[str, float]) -> Markup:
-    """Macro accuracies with their intervals, one line per row; chance is dotted, a paper's number an open diamond."""
+def forest(
+    rows: Sequence[Point],
+    chance: float | None,
+    accent: str,
+    published: Mapping[str, float],
+    title: str = "macro accuracy",
+) -> Markup:
+    """Values with their intervals, one line per row; chance is dotted, a paper's number an open diamond."""
     made: list[Markup] = []
     height = 0.7 + 0.27 * len(rows)
     left = 0.02 + 0.011 * max(len(_short(name)) for name, *_ in rows)
     with _drawn(7.2, height, made, (left, 0.45 / height, 0.97 - left, 1 - 0.5 / height)) as axes:
-        axes.axvline(chance, color=_MUTED, linestyle=":", linewidth=1)
-        axes.text(chance, -0.75, " chance", color=_MUTED, fontsize=7.5, va="center")
+        if chance is not None:
+            axes.axvline(chance, color=_MUTED, linestyle=":", linewidth=1)
+            axes.text(chance, -0.75, " chance", color=_MUTED, fontsize=7.5, va="center")
         for y, (name, macro, low, high) in enumerate(rows):
             colour = _ACCENT if name == accent else _MUTED
             axes.plot([low, high], [y, y], color=colour, linewidth=2.2, alpha=0.55, solid_capstyle="butt")
@@ -79,7 +86,7 @@ def forest(rows: Sequence[Point], chance: float, accent: str, published: Mapping
                 axes.plot([published[name]], [y], "D", markersize=5, markerfacecolor="none", markeredgecolor=_INK)
         axes.set_yticks(range(len(rows)), [_short(name) for name, *_ in rows])
         axes.set_ylim(len(rows) - 0.4, -1.1)
-        axes.set_xlabel("macro accuracy, percent")
+        axes.set_xlabel(f"{title}, percent")
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
     return made[0]

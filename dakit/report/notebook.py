@@ -8,6 +8,7 @@ from typing import Any
 
 from dakit.errors import DakitError
 from dakit.report.page import render
+from dakit.statistics.measures import Metric
 
 Rows = Mapping[str, Mapping[str, Any]]
 """The rows of ``results.json``, see :func:`dakit.report.tables.to_json`."""
@@ -16,7 +17,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 def lines(rows: Rows) -> dict[str, dict[str, Any]]:
     """One flat line for each row of the table; rates in percent, None where there is none.
 
-    ``mean`` is the macro accuracy with its 95 % interval ``low`` to ``high``, ``recall <class>`` of each class,
+    ``value`` is the metric with its 95 % interval ``low`` to ``high``, ``class <name>`` the same of each class,
     ``difference`` and its interval in percentage points against ``baseline``, ``p`` and ``verdict``.
     """
     found = {}
@@ -24,10 +25,10 @@ def lines(rows: Rows) -> dict[str, dict[str, Any]]:
         compared = about.get("comparison") or {}
         low, high = compared.get("interval", (None, None))
         found[row] = {
-            "mean": about["macro"],
+            "value": about["value"],
             "low": about["interval"][0],
             "high": about["interval"][1],
-            **{f"recall {name}": value for name, value in about["per_class"].items()},
+            **{f"class {name}": value for name, value in about["per_class"].items()},
             "seeds": len(about["seeds"]),
             "folds": len(about["folds"]),
             "images": about["images"],
@@ -55,16 +56,19 @@ def pandas() -> ModuleType:
     return module
 
 
-def outcome_html(title: str, rows: Rows, remarks: Iterable[str], warnings: Iterable[str], folder: str) -> str:
+def outcome_html(
+    title: str, rows: Rows, metric: Metric, remarks: Iterable[str], warnings: Iterable[str], folder: str
+) -> str:
     """The table as HTML that stands alone; every name and text in it is text, whatever signs it has."""
-    macros = [about["macro"] for about in rows.values() if about["macro"] is not None]
+    values = [about["value"] for about in rows.values() if about["value"] is not None]
     baselines = (about["comparison"]["baseline"] for about in rows.values() if about.get("comparison"))
     return render(
         "outcome.html",
         title=title,
         rows=rows,
         classes=list(dict.fromkeys(name for about in rows.values() for name in about["classes"])),
-        best=max(macros, default=None),
+        heading=metric.heading,
+        best=max(values, key=lambda value: metric.sign * value, default=None),
         compared=any(about.get("comparison") for about in rows.values()),
         baseline=next(baselines, None),
         remarks=list(remarks),

@@ -13,7 +13,9 @@ import numpy as np
 from dakit.files import write_text
 from dakit.report import figures
 from dakit.report.thumbnails import Pictures, load_strips
+from dakit.report.values import chance, metric_of, points_of, value_of
 from dakit.results.runs import RecordedJob, Run
+from dakit.statistics.measures import MACRO_ACCURACY, Metric
 
 SAMPLES = "samples.npz"
 """Images of each domain, which a run keeps in its folder for its page."""
@@ -85,10 +87,10 @@ def write_page(run: Run, path: Path) -> None:
         about=run.about,
         command=command(run),
         method=run.method,
-        headline=headline(rows, run.method) if rows else [],
+        headline=headline(rows, run.method, metric_of(results or {})) if rows else [],
         data=_data(run),
         ladder=_ladder(results or {}, run.method) if rows else None,
-        classes=_classes(rows, run.method) if rows else None,
+        classes=_classes(results or {}, run.method) if rows else None,
         losses=_losses(places),
         samples=_samples(places),
         agreement=_agreement(places),
@@ -123,20 +125,24 @@ def command(run: Run) -> str:
     return shlex.join([Path(program).name, *arguments])
 
 
-def headline(rows: Mapping[str, Any], method: str) -> list[str]:
+def headline(rows: Mapping[str, Any], method: str, metric: Metric = MACRO_ACCURACY) -> list[str]:
     """What came out, in words."""
-    ran = {row: about for row, about in rows.items() if about["macro"] is not None}
+    ran = {row: value for row, about in rows.items() if (value := value_of(about)) is not None}
     if not ran:
         return []
-    best = max(ran, key=lambda row: ran[row]["macro"])
+    best = max(ran, key=lambda row: metric.sign * ran[row])
     shown = method if method in ran else best
-    about = ran[shown]
+    about = rows[shown]
+    count = len(about["classes"])
+    guess = f"; guessing gives {100 * metric.guess(count):.1f} %" if metric.guess else ""
     told = [
         f"{shown} reads {_number(about)} of {about['images']:,} test images right, as the mean over "
-        f"{len(about['classes'])} classes; guessing gives {100 / len(about['classes']):.1f} %."
+        f"{count} classes{guess}."
+        if metric is MACRO_ACCURACY
+        else f"{shown}: {metric.title} {_number(about)} on {about['images']:,} test images ({metric.about}){guess}."
     ]
     if best != shown:
-        told.append(f"The best of {len(ran)} rows is {best}, with {_number(ran[best])}.")
+        told.append(f"The best of {len(ran)} rows is {best}, with {_number(rows[best])}.")
     elif len(ran) > 1:
         told.append(f"It is the best of {len(ran)} rows.")
     compared = about.get("comparison") or {}
@@ -151,7 +157,7 @@ def headline(rows: Mapping[str, Any], method: str) -> list[str]:
 
 def _number(about: Mapping[str, Any]) -> str:
     low, high = about["interval"]
-    return f"{about['macro']:.1f} % (95 %: {low:.1f} to {high:.1f})"
+    return f"{value_of(about):.1f} % (95 %: {low:.1f} to {high:.1f})"
 
 
 def _told(run: Run, kind: str) -> list[str]:
@@ -191,16 +197,15 @@ def _data(run: Run) -> list[dict[str, Any]]:
 
 def _ladder(results: Mapping[str, Any], method: str) -> dict[str, Any]:
     """The table, its drawing, and what must be read with it."""
-    rows = results["rows"]
+    rows, metric = results["rows"], metric_of(results)
     classes = list(dict.fromkeys(name for about in rows.values() for name in about["classes"]))
-    best = max((about["macro"] for about in rows.values() if about["macro"] is not None), default=None)
-    published = {row: about["published"]["Ave."] for row, about in rows.items() if "Ave." in (about["published"] or {})}
-    points = [
-        (row, about["macro"], *about["interval"])
-        for row, about in rows.items()
-        if None not in (about["macro"], *about["interval"])
-    ]
-    chart = figures.forest(points, 100 / len(classes), method, published) if points else None
+    values = {row: value_of(about) for row, about in rows.items()}
+    there = [value for value in values.values() if value is not None]
+    best = max(there, key=lambda value: metric.sign * value, default=None)
+    head = metric.heading
+    published = {row: about["published"][head] for row, about in rows.items() if head in (about["published"] or {})}
+    points = points_of(rows)
+    chart = figures.forest(points, chance(metric, len(classes)), method, published, metric.title) if points else None
     compared = [about["comparison"] for about in rows.values() if about.get("comparison")]
     told = list(
         dict.fromkeys(
@@ -214,6 +219,8 @@ def _ladder(results: Mapping[str, Any], method: str) -> dict[str, Any]:
             f"this table needs {opened['needed']}{often}."
         )
     return {
+        "metric": metric,
+        "measured": values,
         "classes": classes,
         "rows": rows,
         "intervals": list(dict.fromkeys(about["resampled"] for about in rows.values() if "resampled" in about)),
@@ -227,13 +234,15 @@ def _ladder(results: Mapping[str, Any], method: str) -> dict[str, Any]:
     }
 
 
-def _classes(rows: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """Recall by class, and what is taken for what."""
+def _classes(results: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The metric by class, and what is taken for what."""
+    rows = results["rows"]
     classes = list(dict.fromkeys(name for about in rows.values() for name in about["classes"]))
     recalls = {name: {row: about["per_class"].get(name) for row, about in rows.items()} for name in classes}
     order = sorted(rows, key=lambda row: row != method)
     matrices = {row: rows[row] for row in order} if len(classes) <= MATRIX else {}  # a cell takes 100 bytes
-    return {"recalls": recalls, "matrices": matrices, "count": len(classes)}
+    columns = metric_of(results).columns
+    return {"recalls": recalls if columns else {}, "columns": columns, "matrices": matrices, "count": len(classes)}
 
 
 def _losses(places: _Places) -> list[dict[str, Any]]:
@@ -345,10 +354,10 @@ def _attention(places: _Places) -> dict[str, Any] | None:
 def _mistakes(places: _Places) -> dict[str, Any] | None:
     """The wrong answers that the method is surest of."""
     found = places.first("mistakes.npz")
-    if found is None:
+    if found is None or found[0].evaluates is None:
         return None
     job, path = found
-    evaluation = places.run.result(job).output("evaluation")
+    evaluation = places.run.result(job).output(found[0].evaluates.evaluation)
     with np.load(path, allow_pickle=False) as file:
         chosen, pictures = file["places"], file["pictures"]
     said = [

@@ -66,7 +66,8 @@ def confusion_png(summary: Summary, path: Path, title: str = "") -> None:
                 axes.text(j, i + 0.24, f"{counts[i, j]}", fontsize=6.5, color=colour, **centred)
         else:
             figure.colorbar(drawn, ax=axes, shrink=0.6)
-        ave = f"Ave. {100 * summary.macro:.2f} (95 %: {100 * summary.low:.2f}-{100 * summary.high:.2f})"
+        low, high = 100 * summary.low, 100 * summary.high
+        ave = f"{summary.metric.heading} {100 * summary.value:.2f} (95 %: {low:.2f}-{high:.2f})"
         axes.set_title(f"{_plain(title)}\n{ave}" if title else ave, fontsize=11)
 
 
@@ -96,7 +97,7 @@ def curves_png(history: Mapping[str, Sequence[float]], path: Path) -> None:
 def label_curve(
     places: Sequence[tuple[str, float]], rows: Mapping[str, Sequence[Summary]], path: Path, title: str = ""
 ) -> None:
-    """Draw macro accuracy, with its interval, against labelled images per class; a PNG or an SVG.
+    """Draw the table's metric, with its interval, against labelled images per class; a PNG or an SVG.
 
     Args:
         places: name and number of labels per class of each point, in rising order.
@@ -110,8 +111,8 @@ def label_curve(
         axes.set_xscale("log")
         x = np.array([number for _, number in places])
         for n, summaries in enumerate(rows.values()):
-            middle = [100 * s.macro for s in summaries]
-            ends = [100 * abs(np.array([s.low, s.high]) - s.macro) for s in summaries]
+            middle = [100 * s.value for s in summaries]
+            ends = [100 * abs(np.array([s.low, s.high]) - s.value) for s in summaries]
             shifted = x * 1.03 ** (n - (len(rows) - 1) / 2)  # so that the intervals do not hide one another
             axes.errorbar(
                 shifted, middle, np.transpose(ends), marker="o", markersize=4, capsize=2, linewidth=1.2, label=names[n]
@@ -119,7 +120,9 @@ def label_curve(
         axes.set_xticks(x, [name if name != "all" else f"all\n({number:g})" for name, number in places])
         axes.minorticks_off()
         axes.set_xlabel("labelled target images per class")
-        axes.set_ylabel("macro accuracy in percent, 95 % interval")
+        metric = next(iter(rows.values()))[0].metric
+        less = "; less is better" if metric.smaller else ""
+        axes.set_ylabel(f"{metric.title} in percent, 95 % interval{less}")
         axes.set_title(_plain(title), fontsize=11)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

@@ -8,17 +8,18 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dakit.statistics.comparison import METHOD, Comparison
+from dakit.statistics.measures import MACRO_ACCURACY, Metric
 from dakit.statistics.metrics import ONE_SEED, Summary
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Published = Mapping[str, Mapping[str, float]]
-"""Row -> class or "Ave." -> percent, as printed in a paper."""
+"""Row -> class or "Ave." (the heading of the metric) -> percent, as printed in a paper."""
 
 
 class _Line(NamedTuple):
-    """One line of the table as text: a measured row (``best``: the highest "Ave.") or a published one."""
+    """One line of the table as text: a measured row (``best``: none is better) or a published one."""
 
     cells: list[str]
     published: bool
@@ -32,9 +33,9 @@ def ladder(
     note: str = "",
     width: int | None = None,
 ) -> Table:
-    """The table for a terminal: row, classes, "Ave.", interval, seeds x folds; numbers in percent.
+    """The table for a terminal: row, classes, "Ave." or another metric, interval, seeds x folds; numbers in percent.
 
-    The best "Ave." is bold. Beneath a row stands, dim, what the paper has for it. Seven classes take about 80
+    The best is bold. Beneath a row stands, dim, what the paper has for it. Seven classes take about 80
     columns; where the terminal's ``width`` is too small for the classes, they are left out, and the table says so.
     """
     from rich.cells import cell_len
@@ -93,7 +94,9 @@ def remarks(
     summaries: Mapping[str, Summary], comparisons: Mapping[str, Comparison | str], baseline: str | None
 ) -> list[str]:
     """What belongs beneath the table, a line each: what the intervals are of, and the verdict on every row."""
-    found = [f"95 %: over {text}." for text in {s.resampled: None for s in summaries.values()}]
+    metric = metric_of(summaries)
+    found = [] if metric is MACRO_ACCURACY else [f"{metric.heading}: {metric.about}, in percent; {_columns(metric)}."]
+    found += [f"95 %: over {text}." for text in {s.resampled: None for s in summaries.values()}]
     if any(isinstance(compared, Comparison) for compared in comparisons.values()):
         found.append(f"Against {baseline}: {METHOD}.")
     for row, compared in comparisons.items():
@@ -132,14 +135,17 @@ def to_json(
 ) -> dict[str, Any]:
     """The table as plain values, by row; every rate in percent and not rounded, None where there is none.
 
+    ``value`` is the metric, of which ``per_class``, ``interval``, ``per_seed`` and ``comparison`` are too; ``macro`` is
+    always macro accuracy.
     ``comparison`` has the difference to the baseline in percentage points, or the ``reason`` why there is none.
     """
     return {
         row: {
             "per_class": dict(zip(summary.classes, map(_percent, summary.per_class.tolist()), strict=True)),
             "macro": _percent(summary.macro),
+            "value": _percent(summary.value),
             "interval": [_percent(summary.low), _percent(summary.high)],
-            "per_seed": {str(seed): _percent(macro) for seed, macro in summary.per_seed.items()},
+            "per_seed": {str(seed): _percent(value) for seed, value in summary.per_seed.items()},
             "seeds": list(summary.seeds),
             "folds": list(summary.folds),
             "repeats": summary.repeats,
@@ -154,28 +160,38 @@ def to_json(
     }
 
 
+def metric_of(summaries: Mapping[str, Summary]) -> Metric:
+    """What a table is about; its rows have one metric."""
+    return next((summary.metric for summary in summaries.values()), MACRO_ACCURACY)
+
+
+def _columns(metric: Metric) -> str:
+    return f"the columns of the classes are {metric.columns}" if metric.columns else "there is none of a class"
+
+
 def _classes(summaries: Mapping[str, Summary]) -> list[str]:
     """The classes of all rows, in the order in which they come; rows of one recipe have the same."""
     return list(dict.fromkeys(name for summary in summaries.values() for name in summary.classes))
 
 
 def _head(summaries: Mapping[str, Summary]) -> list[str]:
-    return ["", *_classes(summaries), "Ave.", "95 %", "seeds x folds"]
+    return ["", *_classes(summaries), metric_of(summaries).heading, "95 %", "seeds x folds"]
 
 
 def _lines(summaries: Mapping[str, Summary], published: Published) -> list[_Line]:
     classes = _classes(summaries)
-    best = max((summary.macro for summary in summaries.values()), default=math.nan)
+    metric = metric_of(summaries)
+    best = max((summary.value for summary in summaries.values()), key=lambda v: metric.sign * v, default=math.nan)
     lines = []
     for row, summary in summaries.items():
         found = dict(zip(summary.classes, summary.per_class.tolist(), strict=True))
-        recalls = [_cell(_percent(found.get(name, math.nan))) for name in classes]
+        by_class = [_cell(_percent(found.get(name, math.nan))) for name in classes]
         interval = f"{_cell(_percent(summary.low))}-{_cell(_percent(summary.high))}"
         rounds = f"{len(summary.seeds)} x {len(summary.folds)}"
-        cells = [row, *recalls, _cell(_percent(summary.macro)), interval, rounds]
-        lines.append(_Line(cells, published=False, best=summary.macro == best))
+        cells = [row, *by_class, _cell(_percent(summary.value)), interval, rounds]
+        lines.append(_Line(cells, published=False, best=summary.value == best))
         if row in published:
-            numbers = [_cell(published[row].get(name)) for name in (*classes, "Ave.")]
+            numbers = [_cell(published[row].get(name)) for name in (*classes, metric.heading)]
             lines.append(_Line(["  paper", *numbers, "", ""], published=True, best=False))
     return lines
 

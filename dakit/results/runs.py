@@ -1,4 +1,7 @@
-"""A run's folder, read again: its networks, predictions and pictures. Neither data nor recipe need be there."""
+"""A run's folder, read again: its networks, predictions and pictures. Neither data nor recipe need be there.
+
+It is one thing: rows, jobs, evaluations and networks are found by the same index.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,14 @@ from dakit.objects import HERE, with_components
 from dakit.plugins import find_plugins
 from dakit.registry import Registry
 from dakit.results.store import MARKER, Result, read_marker
+from dakit.signatures import EvaluationStage
 from dakit.statistics.metrics import Round
 from dakit.training.surroundings import undisturbed
 
 INDEX = "index.json"
 """Written by :func:`dakit.run` when it starts: which result belongs to which row, seed, fold and stage."""
+
+_EVALUATE = {"test": "test", "models": ["model"], "evaluation": "evaluation"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class RecordedJob:
         images: how many images were in those inputs that are data.
         outputs: the names of what it makes.
         repeat: of the split; its folds are counted through all repeats.
+        evaluates: what it calls test images, classifiers and result where it is an evaluation; None where it is none.
     """
 
     row: str
@@ -49,6 +56,7 @@ class RecordedJob:
     images: Mapping[str, int] = field(hash=False)
     outputs: tuple[str, ...]
     repeat: int = 0
+    evaluates: EvaluationStage | None = None
 
     def __str__(self) -> str:
         return f"{self.stage} (for {self.row}, seed {self.seed}, fold {self.fold})"
@@ -209,9 +217,9 @@ class Run:
         """
         final = self.row(row).final
         return [
-            Round(job.seed, job.fold, self.result(job).output("evaluation"), job.repeat)
+            Round(job.seed, job.fold, self.result(job).output(job.evaluates.evaluation), job.repeat)
             for job in self.jobs
-            if (job.row, job.stage, job.do) == (row, final, "evaluate") and job.done
+            if (job.row, job.stage) == (row, final) and job.evaluates and job.done
         ]
 
     @undisturbed()
@@ -219,13 +227,23 @@ class Run:
         """The classifier that a row's evaluation tests.
 
         Raises:
-            DakitError: there is none, it is not finished, was altered, or needs a plugin that is not here.
+            DakitError: there is none or several, it is not finished, was altered, or needs a plugin that is not here.
         """
         above = self.jobs_of(row, seed, fold)
+        final, model = self._tested(row, above)
+        assert final.evaluates is not None
+        return self._model(above, model, final.inputs[final.evaluates.test])
+
+    def _tested(self, row: str, above: Mapping[str, RecordedJob]) -> tuple[RecordedJob, str]:
+        """The evaluation of one round of a row, and the one classifier that it reads."""
         final = above.get(self.row(row).final)
-        if final is None or final.do != "evaluate":
+        if final is None or final.evaluates is None:
             raise DakitError(f"{self.folder}: {row} was not run to its evaluation, so no classifier is its result")
-        return self._model(above, final.inputs["model"], final.inputs["test"])
+        models = [final.inputs[name] for name in final.evaluates.models if name in final.inputs]
+        if len(models) != 1:
+            told = " and ".join(models) or "none"
+            raise DakitError(f"{self.folder}: {row} has no one classifier: its evaluation ({final.do}) reads {told}")
+        return final, models[0]
 
     @undisturbed()
     def translator(self, row: str, seed: int, fold: int, *, stage: str | None = None, inverse: bool = False) -> Model:
@@ -265,7 +283,7 @@ class Run:
         else:
             self.classifier(row, seed, fold)
             above = self.jobs_of(row, seed, fold)
-            producer, _, output = above[self.row(row).final].inputs["model"].partition(".")
+            producer, _, output = self._tested(row, above)[1].partition(".")
             origin = above[producer]
         return self.result(origin), output
 
@@ -326,6 +344,12 @@ def _listed(index: Mapping[str, Any]) -> list[dict[str, Any]]:
     return listed
 
 
+def _evaluates(job: Mapping[str, Any]) -> EvaluationStage | None:
+    """What an evaluation calls its own; before dakit 0.4 there was one such stage, and it was not written down."""
+    about = job.get("evaluates", _EVALUATE if job["do"] == "evaluate" else None)
+    return about and EvaluationStage(about["test"], tuple(about["models"]), about["evaluation"])
+
+
 def earlier_jobs(folder: Path) -> dict[str, set[tuple[int, int, str]]]:
     """By row the (seed, fold, stage) of all jobs that ``index.json`` lists; nothing where it cannot be read."""
     found: dict[str, set[tuple[int, int, str]]] = {}
@@ -377,7 +401,14 @@ def open_run(
             for name, row in index["rows"].items()
         }
         jobs = tuple(
-            RecordedJob(**{**job, "folder": folder / job["folder"], "outputs": tuple(job["outputs"])})
+            RecordedJob(
+                **{
+                    **job,
+                    "folder": folder / job["folder"],
+                    "outputs": tuple(job["outputs"]),
+                    "evaluates": _evaluates(job),
+                }
+            )
             for job in _listed(index)
         )
         engine = Engine(**about["engine"])

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 
 from dakit.errors import DakitError
-from dakit.statistics.metrics import ONE_SEED, Round, Tally
+from dakit.statistics.measures import MACRO_ACCURACY, Metric
+from dakit.statistics.metrics import ONE_SEED, Figures, Round, Tally
 
 METHOD = "paired over test images and over seeds (t), p adjusted for the number of rows (Holm)"
 Verdict = Literal[
@@ -19,10 +20,10 @@ Verdict = Literal[
 
 @dataclass(frozen=True)
 class Comparison:
-    """Macro accuracy of one model minus that of another, on the same images.
+    """Macro accuracy, or another metric, of one model minus that of another, on the same images.
 
     Attributes:
-        difference: in [-1, 1]; positive where the first is better.
+        difference: in [-1, 1]; positive where the first has more, which is better but for an error.
         low: lower end of its interval,
         high: and its upper end; of this comparison alone, however many there are.
         p_value: two-sided, of the same draws; adjusted for several comparisons by :func:`compare_rows`. With one seed
@@ -47,11 +48,12 @@ def compare(
     rounds_a: Sequence[Round],
     rounds_b: Sequence[Round],
     *,
+    metric: Metric = MACRO_ACCURACY,
     confidence: float = 0.95,
     resamples: int = 100_000,
     seed: int = 0,
 ) -> Comparison:
-    """Whether model A is better than model B: the difference in macro accuracy, paired by image and by seed.
+    """Whether model A is better than model B: the difference in a metric, paired by image and by seed.
 
     The interval is that of :func:`summarise`, of differences: what makes an image or a seed hard for both cancels
     out. The p-value is the share of the drawn errors that are at least as large as the difference.
@@ -81,16 +83,16 @@ def compare(
     ours, theirs = Tally.of(rounds_a), Tally.of(rounds_b)
     if ours.classes != theirs.classes or (ours.labels != theirs.labels).any():
         raise DakitError("a comparison needs the same test images: the labels are others")
-    estimate = ours.estimate(theirs)
+    estimate = Figures.of(rounds_a, metric, ours).estimate(Figures.of(rounds_b, metric, theirs))
     half, p_value = estimate.test(confidence, resamples, seed)
     return Comparison(
         difference=estimate.value,
-        low=max(-1.0, estimate.value - half),
-        high=min(1.0, estimate.value + half),
+        low=max(-1.0, estimate.value - half - estimate.over),
+        high=min(1.0, estimate.value + half + estimate.under),
         p_value=p_value,
         mcnemar=_mcnemar(ours, theirs),
         images=len(ours.labels),
-        verdict=_verdict(estimate.value, p_value, len({one.seed for one in rounds_a})),
+        verdict=_verdict(metric.sign * estimate.value, p_value, len({one.seed for one in rounds_a})),
     )
 
 
@@ -104,7 +106,10 @@ def _mcnemar(a: Tally, b: Tally) -> float | None:
 
 
 def compare_rows(
-    rounds: Mapping[str, Sequence[Round]], baseline: str, transferring: Collection[str] = ()
+    rounds: Mapping[str, Sequence[Round]],
+    baseline: str,
+    transferring: Collection[str] = (),
+    metric: Metric = MACRO_ACCURACY,
 ) -> dict[str, Comparison | str]:
     """Every other row against the baseline; a text says why where there is no comparison.
 
@@ -122,23 +127,23 @@ def compare_rows(
     for row, parts in rounds.items():
         if row != baseline:
             try:
-                found[row] = compared = compare(parts, rounds[baseline])
+                found[row] = compared = compare(parts, rounds[baseline], metric=metric)
                 made.append((compared.p_value, row, compared))
             except DakitError as error:
                 found[row] = str(error)
     p_value = 0.0
     for place, (alone, row, compared) in enumerate(sorted(made, key=lambda one: one[0])):
         p_value = max(p_value, min(1.0, (len(made) - place) * alone))
-        verdict = _verdict(compared.difference, p_value, len({one.seed for one in rounds[row]}))
+        verdict = _verdict(metric.sign * compared.difference, p_value, len({one.seed for one in rounds[row]}))
         if verdict == "worse" and row in transferring:
             verdict = "worse (negative transfer)"
         found[row] = replace(compared, p_value=p_value, verdict=verdict)
     return found
 
 
-def _verdict(difference: float, p_value: float, seeds: int) -> Verdict:
+def _verdict(gain: float, p_value: float, seeds: int) -> Verdict:
     if seeds == 1:
         return ONE_SEED
     if p_value >= 0.05:
         return "not distinguishable"
-    return "better" if difference > 0 else "worse"
+    return "better" if gain > 0 else "worse"

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from dakit.statistics.comparison import Comparison, compare_rows
+from dakit.statistics.measures import MACRO_ACCURACY, Metric
 from dakit.statistics.metrics import ONE_SEED, Round
 
 CRITIC = 0.05
@@ -66,7 +67,7 @@ def lost_classes(labels: Sequence[int], read_as: Sequence[int], classes: Sequenc
     ]
 
 
-def lost_to_source(base: str, rounds: Mapping[str, Sequence[Round]]) -> list[str]:
+def lost_to_source(base: str, rounds: Mapping[str, Sequence[Round]], metric: Metric = MACRO_ACCURACY) -> list[str]:
     """Rows that are worse than ``base``, which learned from the source alone.
 
     By :func:`dakit.statistics.comparison.compare_rows`.
@@ -75,10 +76,11 @@ def lost_to_source(base: str, rounds: Mapping[str, Sequence[Round]]) -> list[str
     Args:
         base: a row.
         rounds: of every row; those with other test images are passed over.
+        metric: that says what is worse.
     """
     texts = []
-    for row, found in compare_rows(rounds, base).items():
-        if isinstance(found, Comparison) and found.difference < 0 and found.p_value < 0.05:
+    for row, found in compare_rows(rounds, base, metric=metric).items():
+        if isinstance(found, Comparison) and metric.sign * found.difference < 0 and found.p_value < 0.05:
             only = f" ({ONE_SEED})" if found.verdict == ONE_SEED else ""
             texts.append(
                 f"fine-tuning lost: {row} is worse than {base}, which saw no target label{only}: "

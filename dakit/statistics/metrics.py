@@ -1,4 +1,4 @@
-"""Macro accuracy, the "Ave." of the paper, with intervals that say how much of it is luck.
+"""A metric of a row (macro accuracy, the "Ave." of the paper, where nothing else is said), and how much of it is luck.
 
 It is one thing: a number and its interval come from the same counts.
 """
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from dakit.data.splits import own_groups
 from dakit.errors import DakitError
 from dakit.files import write_json
+from dakit.statistics.measures import MACRO_ACCURACY, Metric, Pooled
 
 Array = npt.NDArray[Any]
 ONE_SEED: Final = "one seed: of these networks only"
@@ -122,9 +123,11 @@ class Summary:
 
     Attributes:
         classes: K names.
-        per_class: ``(K,)``, recall, mean over seeds and repeats; NaN for a class that was never tested.
-        macro: mean over seeds and repeats of the macro accuracy of the pooled folds.
-        low: lower end of the interval of ``macro``,
+        per_class: ``(K,)``, recall or what the metric has in its place, mean over seeds and repeats; NaN for a class
+            that was never tested, or of which the metric says nothing.
+        macro: mean over seeds and repeats of the macro accuracy of the pooled folds, whatever the metric is.
+        value: the same mean of the metric.
+        low: lower end of the interval of ``value``,
         high: and its upper end.
         seeds: that were run.
         folds: that were run, counted through all repeats.
@@ -132,12 +135,14 @@ class Summary:
         images: distinct test images.
         grouped: whether some of them are of one group, such as one person.
         confusion: ``(K, K)`` counts, rows = truth, summed over seeds and folds.
-        per_seed: macro accuracy of each seed, mean over its repeats.
+        per_seed: the metric of each seed, mean over its repeats.
+        metric: which it is.
     """
 
     classes: tuple[str, ...]
     per_class: Array
     macro: float
+    value: float
     low: float
     high: float
     seeds: tuple[int, ...]
@@ -147,6 +152,7 @@ class Summary:
     grouped: bool
     confusion: Array
     per_seed: dict[int, float]
+    metric: Metric = MACRO_ACCURACY
 
     @property
     def resampled(self) -> str:
@@ -159,8 +165,15 @@ class Summary:
         return f"{what}; {ONE_SEED}"
 
 
-def summarise(rounds: Sequence[Round], *, confidence: float = 0.95, resamples: int = 100_000, seed: int = 0) -> Summary:
-    """One row of the table, with an interval of its macro accuracy.
+def summarise(
+    rounds: Sequence[Round],
+    *,
+    metric: Metric = MACRO_ACCURACY,
+    confidence: float = 0.95,
+    resamples: int = 100_000,
+    seed: int = 0,
+) -> Summary:
+    """One row of the table, with an interval of its macro accuracy, or of another metric.
 
     Within a seed (and a repeat of its split) the folds are pooled: with k folds every image is tested once, and
     recall is taken over all of them. What is reported is the mean over seeds and repeats. So ``seeds: [0, 1, 2]``
@@ -182,33 +195,39 @@ def summarise(rounds: Sequence[Round], *, confidence: float = 0.95, resamples: i
     luck of training of 0 to 4 points that is about normal. Seeds that all did well say nothing of a training that
     fails one time in ten.
 
+    A metric that is no mean over images has, in an image's place, the influence of that image (see
+    :mod:`dakit.statistics.measures`); where few images make it too high, the interval reaches further down by as much.
+
     Args:
         rounds: every evaluation of the row.
+        metric: of :data:`dakit.statistics.measures.METRICS`.
         confidence: in (0, 1), of the interval.
         resamples: so many errors are drawn for it.
         seed: of the draws.
 
     Raises:
-        DakitError: there are no rounds, or they are of different data.
+        DakitError: there are no rounds, they are of different data, or the metric cannot be had of it.
     """
     tally = Tally.of(rounds)
-    estimate = tally.estimate()
+    figures = Figures.of(rounds, metric, tally)
+    estimate = figures.estimate()
     half, _ = estimate.test(confidence, resamples, seed)
-    macros = tally.macros()
     seeds = np.array([run[0] for run in tally.runs])
     return Summary(
         classes=tally.classes,
-        per_class=_mean(tally.recall(), axis=1),
-        macro=estimate.value,
-        low=max(0.0, estimate.value - half),
-        high=min(1.0, estimate.value + half),
+        per_class=_mean(figures.per_class, axis=1),
+        macro=estimate.value if metric is MACRO_ACCURACY else tally.estimate().value,
+        value=estimate.value,
+        low=max(0.0, estimate.value - half - estimate.over),
+        high=min(1.0, estimate.value + half + estimate.under),
         seeds=tuple(np.unique(seeds).tolist()),
         folds=tuple(sorted({one.fold for one in rounds})),
         repeats=len({one.repeat for one in rounds}),
         images=len(tally.labels),
         grouped=tally.grouped,
         confusion=np.sum([one.evaluation.confusion for one in rounds], axis=0),
-        per_seed={int(one): float(_mean(macros[seeds == one])) for one in np.unique(seeds)},
+        per_seed={int(one): float(_mean(figures.values[seeds == one])) for one in np.unique(seeds)},
+        metric=metric,
     )
 
 
@@ -221,6 +240,8 @@ class Estimate(NamedTuple):
         freedom: degrees of freedom of ``images``.
         units: variance of its error by what differs from unit to unit; 0 with one.
         number: U.
+        over: by at most so much the value is too high in the mean, because images are few,
+        under: or too low.
     """
 
     value: float
@@ -228,19 +249,23 @@ class Estimate(NamedTuple):
     freedom: float
     units: float
     number: int
+    over: float = 0.0
+    under: float = 0.0
 
     def test(self, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
         """Half the width of the mean's interval, and the two-sided p-value of the mean being 0.
 
         Errors are drawn as sqrt(images) t_freedom + sqrt(units) t_(U - 1), the sum of two independent errors whose
-        variances are themselves estimates (Behrens and Fisher; known to be rather too wide than too narrow).
+        variances are themselves estimates (Behrens and Fisher; known to be rather too wide than too narrow). What the
+        value may be too high or too low by is taken off before it is called different from 0.
         """
         rng = np.random.default_rng(seed)
         errors = np.sqrt(self.images) * rng.standard_t(self.freedom, resamples)
         if self.number > 1:
             errors += np.sqrt(self.units) * rng.standard_t(self.number - 1, resamples)
         errors = np.abs(errors)
-        p_value = float((errors >= abs(self.value)).sum() + 1) / (resamples + 1)
+        distance = max(0.0, abs(self.value) - (self.over if self.value > 0 else self.under))
+        p_value = float((errors >= distance).sum() + 1) / (resamples + 1)
         return float(np.quantile(errors, confidence)), p_value
 
     @classmethod
@@ -354,14 +379,7 @@ class Tally(NamedTuple):
 
     def estimate(self, other: Tally | None = None) -> Estimate:
         """Of the mean macro accuracy; or of this one's less the ``other``'s, on the same images and runs."""
-        values, effects = self.macros(), self.effects()
-        if other is not None:
-            values, effects = values - other.macros(), effects - other.effects()
-        seeds = np.array([run[0] for run in self.runs])
-        _, unit = np.unique(seeds if len(set(seeds.tolist())) > 1 else np.arange(len(seeds)), return_inverse=True)
-        mean = np.eye(unit.max() + 1)[unit] / np.bincount(unit)[unit, None]  # runs to units
-        strata, weights = self.strata()
-        return Estimate.of(values @ mean, effects @ mean, weights, strata)
+        return Figures.counted(self).estimate(None if other is None else Figures.counted(other))
 
     def effects(self) -> Array:
         """``(G, S)``: what each group did to each run's macro accuracy, to first order.
@@ -389,11 +407,101 @@ class Tally(NamedTuple):
         tested = self._by_class(self.tested)
         return np.nan_to_num(_ratio(np.ones_like(tested), tested * (tested > 0).sum(axis=0)))[self.labels]
 
+    def influences(self, row: Array, influence: Array, most: Array) -> tuple[Array, Array]:
+        """What each group did to one run's metric, and the most that it could, both ``(G,)``.
+
+        Args:
+            row: of each test's image.
+            influence: of each test,
+            most: and its largest.
+
+        Within a stratum the numbers of images are not by chance, so what all of its groups do alike is taken off;
+        sqrt(m / (m - 1)) stands for the mean over the same m groups that was taken off.
+        """
+        count = self.groups.max() + 1
+        effect = np.bincount(self.groups[row], influence, count)
+        there = np.bincount(self.groups[row], minlength=count) > 0
+        strata = self.strata()[0]
+        members = np.bincount(strata[there], minlength=strata.max() + 1)
+        mean = _ratio(np.bincount(strata, effect), members)[strata]
+        root = np.sqrt(members / np.maximum(members - 1, 1))[strata]
+        return np.where(there, (effect - np.nan_to_num(mean)) * root, 0.0), np.bincount(self.groups[row], most, count)
+
     def _by_group(self, counts: Array) -> Array:
         return np.stack([np.bincount(self.groups, column) for column in counts.T], axis=1)
 
     def _by_class(self, counts: Array) -> Array:
         return np.stack([np.bincount(self.labels, column, len(self.classes)) for column in counts.T], axis=1)
+
+
+class Figures(NamedTuple):
+    """A metric of S runs of one row, and what G groups of test images did to it.
+
+    Attributes:
+        tally: who got which image right.
+        values: ``(S,)``.
+        per_class: ``(K, S)``.
+        effects: ``(G, S)``, see :meth:`Tally.effects`.
+        weights: ``(G,)``, the most that a group can do.
+        excess: ``(S,)``, by at most so much a value is too high in the mean.
+    """
+
+    tally: Tally
+    values: Array
+    per_class: Array
+    effects: Array
+    weights: Array
+    excess: Array
+
+    @classmethod
+    def counted(cls, tally: Tally) -> Figures:
+        """Of macro accuracy."""
+        return cls(tally, tally.macros(), tally.recall(), tally.effects(), tally.strata()[1], np.zeros(len(tally.runs)))
+
+    @classmethod
+    def of(cls, rounds: Sequence[Round], metric: Metric, tally: Tally) -> Figures:
+        """Of any metric; ``tally`` is that of the same rounds.
+
+        Raises:
+            DakitError: the metric cannot be had of these test images.
+        """
+        if metric.measure is None:
+            return cls.counted(tally)
+        images = np.unique(np.concatenate([one.evaluation.indices for one in rounds]))
+        found = []
+        for run in tally.runs:
+            parts = [one.evaluation for one in rounds if (one.seed, one.repeat) == run]
+            row = np.searchsorted(images, np.concatenate([part.indices for part in parts]))
+            measured = metric.measure(
+                Pooled(
+                    tally.classes,
+                    np.concatenate([part.labels for part in parts]),
+                    np.concatenate([part.predictions for part in parts]),
+                    np.concatenate([part.probabilities for part in parts]),
+                    tally.groups[row],
+                )
+            )
+            found.append((measured, *tally.influences(row, measured.influence, measured.most)))
+        return cls(
+            tally,
+            values=np.array([measured.value for measured, _, _ in found]),
+            per_class=np.stack([measured.per_class for measured, _, _ in found], axis=1),
+            effects=np.stack([effect for _, effect, _ in found], axis=1),
+            weights=np.mean([most for _, _, most in found], axis=0),
+            excess=np.array([measured.excess for measured, _, _ in found]),
+        )
+
+    def estimate(self, other: Figures | None = None) -> Estimate:
+        """Of the mean over runs; or of this one's less the ``other``'s, on the same images and runs."""
+        values, effects, runs = self.values, self.effects, self.tally.runs
+        if other is not None:
+            values, effects = values - other.values, effects - other.effects
+        seeds = np.array([run[0] for run in runs])
+        _, unit = np.unique(seeds if len(set(seeds.tolist())) > 1 else np.arange(len(seeds)), return_inverse=True)
+        mean = np.eye(unit.max() + 1)[unit] / np.bincount(unit)[unit, None]  # runs to units
+        found = Estimate.of(values @ mean, effects @ mean, self.weights, self.tally.strata()[0])
+        over, under = ((one.excess @ mean).mean() if one else 0.0 for one in (self, other))
+        return found._replace(over=float(over), under=float(under))
 
 
 def _ratio(part: Array, whole: Array) -> Array:

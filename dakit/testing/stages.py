@@ -7,6 +7,7 @@ import tempfile
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dakit.data.sets import Sealed, TensorImages
+from dakit.data.sets import Sealed, Subset, TensorImages
 from dakit.interfaces import (
     Classifier,
     Context,
@@ -29,9 +30,10 @@ from dakit.interfaces import (
     Translator,
 )
 from dakit.optional import ChecksInputs, offers
+from dakit.recipe.sealing import evaluation_faults, evaluation_problem
 from dakit.registry import Registry, component_kind
 from dakit.results.store import Store, digest
-from dakit.signatures import optional, schema, stage_inputs, stage_outputs, union_members
+from dakit.signatures import evaluation_stage, optional, schema, stage_inputs, stage_outputs, union_members
 from dakit.testing.contract import FIRST, Check, wanted
 from dakit.training.seeds import seed_everything
 
@@ -334,8 +336,31 @@ def killed_and_resumed_it_ends_the_same(spec: Spec[Any]) -> None:
             )
 
 
+def opens_the_test_set_once_and_makes_an_evaluation(spec: Spec[Any]) -> None:
+    """A stage with a `TestSet` input is an evaluation: it opens that once, as openings are counted, and all it makes is
+    the `Evaluation` of just these images.
+    """
+    evaluation = evaluation_stage(spec.factory)
+    if evaluation is None:
+        return
+    faults = evaluation_faults(spec.factory)
+    wanted(not faults, "; ".join(faults))
+    for every in (False, True):
+        inputs = inputs_of(spec, every=every)
+        images = inputs[evaluation.test].open()
+        places = [i for i in range(len(images)) if i % 2]  # a part, whose positions are not 0, 1, 2, ...
+        opened: list[str] = []
+        inputs[evaluation.test] = Sealed(Subset(images, places), partial(opened.append, "opened"))
+        with tempfile.TemporaryDirectory() as folder:
+            ctx = Context(Path(folder), seed=3, engine=Engine(device="cpu"), observers=(cast(Any, _Plug()),))
+            outputs = spec.build().run(ctx, **inputs)
+        wanted(len(opened) == 1, f"it opened the test set {len(opened)} times")
+        problem = evaluation_problem(getattr(outputs, evaluation.evaluation), inputs[evaluation.test])
+        wanted(not problem, problem)
+
+
 CHECKS: tuple[Check, ...] = (
-    *FIRST, says_what_it_takes_and_makes, makes_what_it_says, changing_a_parameter_changes_its_key,
-    same_seed_gives_the_same_result, leaves_its_inputs_alone, a_rerun_is_read_from_the_store,
-    killed_and_resumed_it_ends_the_same,
+    *FIRST, says_what_it_takes_and_makes, opens_the_test_set_once_and_makes_an_evaluation, makes_what_it_says,
+    changing_a_parameter_changes_its_key, same_seed_gives_the_same_result, leaves_its_inputs_alone,
+    a_rerun_is_read_from_the_store, killed_and_resumed_it_ends_the_same,
 )  # fmt: skip

@@ -154,8 +154,9 @@ def _tested(run: Run, row: str, seed: int, fold: int) -> tuple[Tensor, Tensor]:
     """Images that the row's evaluation read, spread over all of them, and the probabilities that it stored."""
     about = run.row(row)
     final = run.jobs_of(row, seed, fold)[about.final]
-    evaluation = run.result(final).output("evaluation")
-    data = about.data[final.inputs["test"].partition(".")[0]]
+    assert final.evaluates is not None  # else the row had no classifier
+    evaluation = run.result(final).output(final.evaluates.evaluation)
+    data = about.data[final.inputs[final.evaluates.test].partition(".")[0]]
     try:
         images = run.registry.spec("dataset", data.use, data.params).build(about.size, about.classes)
     except DakitError as error:

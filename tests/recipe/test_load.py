@@ -454,9 +454,9 @@ SOURCE = "source: {use: toy_images, people: 5, split: {holdout: 0.2}}"
          "target.train is ImageSet, but TestSet is needed"),
         # the test images
         (PRETRAIN, PRETRAIN.replace("source.train", "target.test"), "stages.pretrain.train",
-         "target.test holds the test images: only the stage `evaluate` may read them"),
+         "target.test holds the test images: only an evaluation stage, such as `evaluate`, may read them"),
         (EVALUATE, "look: {do: toy_peek, images: target.test}\n  " + EVALUATE, "stages.look.images",
-         "target.test holds the test images: only the stage `evaluate` may read them"),
+         "target.test holds the test images: only an evaluation stage, such as `evaluate`, may read them"),
         # what a stage itself checks
         ("generator: generator\n    classifier: deep", "generator: generator", "stages.stage_2",
          "`teacher` needs a `classifier`"),

@@ -61,7 +61,7 @@ def test_how_it_was_chosen(card, opened):
 
 def test_a_picture_is_not_on_the_way(card, opened):
     drawn = replace(opened.jobs_of("cycle", 0, 1)["pretrain"], stage="domains", outputs=())
-    more = replace(opened, steps=(*opened.steps[:-1], drawn, opened.steps[-1]))
+    more = replace(opened, jobs=(*opened.jobs[:-1], drawn, opened.jobs[-1]))
     assert "domains" in more.jobs_of("cycle", 0, 1)
     assert (
         model_card(more, "cycle", 0, 1, more.classifier("cycle", 0, 1), "model.onnx", Agreement(14, 3.5e-7, True))
@@ -76,7 +76,7 @@ def test_the_verdict_is_that_of_results_json(card, opened, tmp_path):
     results = json.loads((copy.folder / "results.json").read_text())
 
     def told(macro, comparison):
-        results["rows"]["cycle"] |= {"macro": macro, "comparison": comparison}
+        results["rows"]["cycle"] |= {"value": macro, "comparison": comparison}
         (copy.folder / "results.json").write_text(json.dumps(results))
         model = copy.classifier("cycle", 0, 1)
         return model_card(copy, "cycle", 0, 1, model, "model.onnx", Agreement(14, 3.5e-7, True))
@@ -142,8 +142,8 @@ def test_which_weights_they_are(card, opened, tmp_path):
 
 def test_whose_means_the_numbers_are(card, opened):
     assert "This row's are means over 2 classifiers, of which this is one. Chance" in card
-    steps = tuple(step for step in opened.steps if (step.row, step.fold) != ("cycle", 0))
-    one = replace(opened, steps=steps)
+    steps = tuple(step for step in opened.jobs if (step.row, step.fold) != ("cycle", 0))
+    one = replace(opened, jobs=steps)
     model = one.classifier("cycle", 0, 1)
     told = model_card(one, "cycle", 0, 1, model, "model.onnx", Agreement(14, 0.0, True))
     assert "This row's are of this classifier alone. Chance" in told

@@ -52,10 +52,10 @@ def test_a_line_has_the_numbers_of_its_row(outcome):
     assert list(found) == ["fine_tune", "<script>"]
     first, second = found.values()
     # By hand: recalls (1, 0) and (1, 0.5); (1, 1) and (0.5, 1).
-    assert first["mean"] == pytest.approx(62.5)
-    assert first["recall cat"] == pytest.approx(100)
-    assert first["recall <dog> & co"] == pytest.approx(25)
-    assert second["mean"] == pytest.approx(87.5)
+    assert first["value"] == pytest.approx(62.5)
+    assert first["class cat"] == pytest.approx(100)
+    assert first["class <dog> & co"] == pytest.approx(25)
+    assert second["value"] == pytest.approx(87.5)
     assert second["difference"] == pytest.approx(25)
     assert second["baseline"] == "fine_tune"
     assert first["verdict"] is first["difference"] is first["baseline"] is None

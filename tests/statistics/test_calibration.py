@@ -102,3 +102,11 @@ def test_the_tables_have_the_mean_and_the_worst_of_the_ways() -> None:
         "| 2,007 | 90 | 2 |" + " 97.0 (96.0); 99.2 (99.0) |" * 5,
         "| 2,007 | 90 | 2 |" + " 3.0, none |" * 3,
     ]
+
+
+def test_another_metric_in_short() -> None:
+    """Networks of which the truth is known: F1 is near it, and intervals and verdicts are not far off."""
+    for cell in calibration.metric_cells("macro_f1", 90, "images", 0.1, 12, counts=(3,)):
+        assert abs(cell.value - cell.truth) < 0.03
+        assert cell.row >= 0.85
+        assert cell.false <= 0.1
