@@ -82,7 +82,7 @@ def test_a_real_frame(outcome):
     frame = outcome.to_frame()
     assert isinstance(frame, pandas.DataFrame)
     assert list(frame.index) == ["fine_tune", "<script>"]
-    assert frame.loc["<script>", "mean"] == pytest.approx(87.5)
+    assert frame.loc["<script>", "value"] == pytest.approx(87.5)
 
 
 def test_without_pandas_it_is_said_how_to_get_it(outcome, monkeypatch):
