@@ -251,13 +251,17 @@ class Document:
                 above[name] = entry
 
     def _spell(self, section: str, name: str, entry: dict[str, Any], above: Mapping[str, Any]) -> None:
-        key, like = (section, name), entry.pop("like")
-        what = section.removesuffix("s")
-        if like in self.data[section] and like not in above:
-            self.problem((*key, "like"), f"{like} does not stand above; an entry may be like one that stands above it")
-        elif not isinstance(like, str) or like not in above:
+        """Spell out one entry; one whose ``like`` has a problem keeps it."""
+        key, like = (section, name), entry["like"]
+        if not isinstance(like, str) or like not in self.data[section]:
+            what = section.removesuffix("s")
             self.problem((*key, "like"), f'there is no {what} "{like}"{did_you_mean(str(like), above)}')
+        elif like not in above:
+            self.problem((*key, "like"), f"{like} does not stand above; an entry may be like one that stands above it")
+        elif "like" in above[like]:
+            pass  # told there
         else:
+            del entry["like"]
             for part, value in above[like].items():
                 if part not in entry:
                     entry[part] = copy.deepcopy(value)

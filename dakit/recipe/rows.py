@@ -50,7 +50,8 @@ class Row:
         data = self.document.data
         roles, sides = self.roles(data["data"])
         for name, entry in data["components"].items():
-            self.component(entry, ("components", name))
+            if "like" not in entry:  # else it has a problem, already told
+                self.component(entry, ("components", name))
         stages: dict[str, StagePlan] = {}
         for name in data["stages"]:
             above = Above(sides, {stage.name: stage.spec for stage in stages.values()})
@@ -189,6 +190,8 @@ class Row:
     def stage(self, name: str, above: Above) -> StagePlan | None:
         """A stage's plan; without its parameters where one has a problem, so that what stands below is checked, too."""
         given, key = self.document.data["stages"][name], ("stages", name)
+        if "like" in given:
+            return None  # told
         do = given.get("do")
         if not isinstance(do, str):
             self.document.problem(key, "needs `do:` with the name of a stage")
