@@ -68,8 +68,8 @@ def recipe_schema(registry: Registry) -> Schema:
             chosen.append((f"{kind}.{n}", names))
         definitions[kind] = _one_of("do" if kind == "stage" else "use", chosen)
     definitions["component"] = _one_of("use", [pair for kind in COMPONENTS for pair in offered[kind]])
-    for entry in ("dataset", "component", "stage"):
-        definitions[f"{entry}.entry"] = _entry(entry, definitions)
+    for name in ("dataset", "component", "stage"):
+        definitions[f"{name}.entry"] = _entry(name, definitions)
     whole = {"type": "integer", "minimum": 0}
     properties: dict[str, Schema] = {
         "recipe": {**_NAMED, "description": "the name of the recipe, and of its folder of results"},
