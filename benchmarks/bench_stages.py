@@ -24,7 +24,8 @@ from dakit.interfaces import ImageSet, Trained
 from dakit.plugins import find_plugins
 from dakit.registry import Registry
 from dakit.stages.synthesise import Synthesise
-from dakit.training.trainer import Trainer, load_state, save_state
+from dakit.training.checkpoint import load_state, save_state
+from dakit.training.trainer import Trainer
 
 REGISTRY = Registry(find_plugins())
 POOL, ANCHORS = 1000, 70

@@ -28,8 +28,8 @@ from dakit.cli.common import table
 from dakit.data.features import feature_chunks
 from dakit.files import write_json
 from dakit.interfaces import File, Sample
-from dakit_builtins.selectors import neighbour_selectors
-from dakit_builtins.selectors.neighbour_selectors import FeatureKnn, TsneKnn
+from dakit_builtins.selectors.feature_knn import FeatureKnn
+from dakit_builtins.selectors.tsne_knn import TsneKnn
 
 PAPER = 148_720
 WAYS: dict[str, tuple[type, bool]] = {
@@ -95,8 +95,10 @@ def run(way: str, count: int, anchors: int, size: int, weights: str) -> dict[str
     # where the pool has not twice the images that are needed, each may be used more than once
     params = {"max_reuse": math.ceil(2 * 8 * anchors / count)} if hub_free else {}
     selector = factory(neighbours=8, weights=File(Path(weights)), **params)
-    own = neighbour_selectors
-    steps = {"fit_pca": timed("PCA", own.fit_pca), "_tsne": timed("t-SNE", own._tsne), "feature_chunks": chunks}
+    own = sys.modules[factory.__module__]
+    named = {"fit_pca": "PCA", "_tsne": "t-SNE"}
+    steps = {name: timed(title, getattr(own, name)) for name, title in named.items() if hasattr(own, name)}
+    steps["feature_chunks"] = chunks
     start, cpu = time.perf_counter(), time.process_time()
     with patch.multiple(own, **steps):
         chosen = selector(pool, wanted, classifier=None, device=device)

@@ -1,43 +1,208 @@
-"""The optional parts of every kind's contract, and which of a component's own names is one of them misspelt.
+"""The optional half of the contract: what a component may have besides what its kind asks for.
 
-dakit asks for an optional part by name and goes on without it where it is not there. So one that is misspelt would be
-passed over in silence, and the result would be another one than its author means.
+Each part is a Protocol; :func:`offers` asks a component for one, and mypy knows the rest. dakit goes on without a part
+that is not there. So one that is misspelt would be passed over in silence, and the result would be another one than
+its author means: :func:`misspelt` finds those.
 """
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import FunctionType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar, get_type_hints
 
-from dakit.interfaces import Observer
+import torch
+from torch import Tensor, nn
+from typing_extensions import TypeIs
+
+from dakit.interfaces import Classifier, ImageSet, Observer, Prediction, TransferLoss
+
+P = TypeVar("P")
+
+
+# ------------------------------------------------------------------------------------ of every kind
+class HasVersion(Protocol):
+    """Whose results may change under the same parameters: it is raised then, so that old ones are not taken for new."""
+
+    version: int
+
+
+class HasIdentity(Protocol):
+    """Whose results depend on more than its parameters, such as on a file that it finds itself."""
+
+    def identity(self, **params: Any) -> Any:
+        """What they depend on, as plain JSON values."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------- of a stage
+class RunsTogether(Protocol):
+    """A stage or selector that all processes of a run call, sharing the work, see :mod:`dakit.processes`."""
+
+    together: bool
+
+
+class ChecksInputs(Protocol):
+    """A stage that knows which of its inputs fit together."""
+
+    def check(self, inputs: frozenset[str], /) -> list[str]:
+        """What is wrong, given the names of the inputs that the recipe gives."""
+        ...
+
+
+class ChecksSizes(Protocol):
+    """A stage that knows how many images it needs."""
+
+    def check_sizes(self, sizes: Mapping[str, int | None], /) -> list[str]:
+        """What is wrong, given how many images each input has; None = an earlier stage makes them."""
+        ...
+
+
+class CountsOutputs(Protocol):
+    """A stage that knows how many images it will make."""
+
+    def makes(self, sizes: Mapping[str, int | None], /) -> Mapping[str, int | None]:
+        """How many images each output will have, given those of the inputs."""
+        ...
+
+
+# ------------------------------------------------------------------------------------ of a network
+class HasHead(Protocol):
+    """A classifier of which a linear probe can be trained: ``head(features)`` are the logits."""
+
+    head: nn.Module
+
+
+class HasStem(Classifier, Protocol):
+    """A classifier whose first layer a selector can use."""
+
+    def stem(self, images: Tensor, /) -> Tensor:
+        """The output ``(B, C, H, W)`` of the first convolution on images ``(B, 3, H, W)`` in [-1, 1]."""
+        ...
+
+
+# ------------------------------------------------------------------------------ of a loss, a selector
+class Condenses(TransferLoss, Protocol):
+    """A transfer loss that needs only a part of what a teacher says, see :class:`dakit.interfaces.TransferLoss`."""
+
+    def condense(self, teacher: Prediction, /) -> Prediction:
+        """That part, so that ``loss(condense(t), s) == loss(t, s)``."""
+        ...
+
+
+class ZeroWhenEqual(TransferLoss, Protocol):
+    """A transfer loss that may promise the value 0 where student and teacher are equal."""
+
+    zero_when_equal: bool
+
+
+class Embeds(Protocol):
+    """A selector that can show the space in which it chooses."""
+
+    def embed(
+        self, *sets: ImageSet, classifier: Classifier | None, device: torch.device
+    ) -> tuple[Tensor, tuple[str, ...]]:
+        """All sets' images, one after the other, as points ``(N, 2)``; and notes."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------- of a dataset
+class HasFingerprint(Protocol):
+    """A dataset that knows whether its content changed without decoding every image."""
+
+    def fingerprint(self) -> str:
+        """A hash of the content."""
+        ...
+
+
+class Readable(Protocol):
+    """A dataset of files, of which some may not be decodable."""
+
+    def readable(self) -> tuple[ImageSet, Mapping[Path, str]]:
+        """Itself without those, and why each is left out."""
+        ...
+
+
+class HasParts(Protocol):
+    """A dataset with a published split: a name per image, such as "train" or "Set 1"."""
+
+    parts: Sequence[str] | None
+
+
+class HasPaths(Protocol):
+    """A dataset of files: one path per image."""
+
+    paths: Sequence[Path]
+
+
+class PassesOver(Protocol):
+    """A dataset of files that counts what lies beside them and is no image, by suffix."""
+
+    passed_over: Mapping[str, int]
+
+
+class IsView(Protocol):
+    """A set that is laid over another one."""
+
+    base: ImageSet
+
 
 Sort = Literal["number", "flag", "method"] | int
 """What a part is: a whole number, true or false (or a property), any method, or one called with so many arguments."""
 
-_EVERY: Mapping[str, Sort] = {"version": "number", "identity": "method"}
-_EVENTS: Mapping[str, Sort] = {
-    name: len(inspect.signature(event).parameters) - 1
-    for name, event in vars(Observer).items()
-    if isinstance(event, FunctionType) and not name.startswith("_")
+_PARTS: Mapping[str, tuple[type, ...]] = {
+    "dataset": (HasFingerprint, Readable),
+    "translator": (),
+    "discriminator": (),
+    "classifier": (HasStem,),
+    "transfer_loss": (Condenses, ZeroWhenEqual),
+    "selector": (RunsTogether, Embeds),
+    "observer": (Observer,),
+    "stage": (RunsTogether, ChecksInputs, ChecksSizes, CountsOutputs),
 }
 
+
+def _members(part: type) -> dict[str, Any]:
+    """The names of a Protocol, each with its function or its type."""
+    functions = {
+        name: value
+        for name, value in vars(part).items()
+        if isinstance(value, FunctionType) and not name.startswith("_")
+    }
+    return {**get_type_hints(part), **functions}
+
+
+def _sort(member: Any) -> Sort:
+    if not isinstance(member, FunctionType):
+        return "flag" if member is bool else "number"
+    parameters = list(inspect.signature(member).parameters.values())[1:]
+    fixed = all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    return len(parameters) if fixed else "method"
+
+
 OPTIONAL: Mapping[str, Mapping[str, Sort]] = {
-    "dataset": {**_EVERY, "fingerprint": 0, "readable": 0},
-    "translator": _EVERY,
-    "discriminator": _EVERY,
-    "classifier": {**_EVERY, "stem": 1},
-    "transfer_loss": {**_EVERY, "condense": 1, "zero_when_equal": "flag"},
-    "selector": {**_EVERY, "together": "flag", "embed": "method"},
-    "observer": {**_EVERY, **_EVENTS},
-    "stage": {**_EVERY, "together": "flag", "check": 1, "check_sizes": 1, "makes": 1},
+    kind: {name: _sort(member) for part in (HasVersion, HasIdentity, *parts) for name, member in _members(part).items()}
+    for kind, parts in _PARTS.items()
 }
-"""For each kind the optional names that stand in a class; see :mod:`dakit.interfaces` for what they mean.
+"""For each kind the optional names that stand in a class, and what each is.
 
 Two are attributes of what is built: ``head`` of a classifier and ``parts`` of a dataset; :func:`near` finds those.
 """
+
+
+def offers(component: object, part: type[P]) -> TypeIs[P]:
+    """Whether a component has an optional part, which is one of the Protocols above.
+
+    >>> class Loss:
+    ...     zero_when_equal = True
+    >>> offers(Loss(), ZeroWhenEqual), offers(Loss(), Condenses)
+    (True, False)
+    """
+    # Not isinstance: from Python 3.12 on that does not see the modules of a network.
+    return all(hasattr(component, name) for name in _members(part))
 
 
 def misspelt(kind: str, factory: Any) -> str:

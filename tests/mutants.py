@@ -43,8 +43,8 @@ ROOT = Path(__file__).resolve().parents[1]
 AREAS = {
     "stages": ["dakit/stages"],
     "data": ["dakit/data"],
-    "statistics": ["dakit/statistics/metrics.py", "dakit/statistics/comparison.py"],
-    "training": ["dakit/training/trainer.py", "dakit/training/teacher.py"],
+    "statistics": ["dakit/statistics"],
+    "training": ["dakit/training"],
     "store": ["dakit/results/store.py"],
     "built-ins": ["plugins/dakit_builtins"],
 }

@@ -42,7 +42,8 @@ from dakit.stages.synthesise import Synthesise
 from dakit.stages.translator import TrainTranslator
 from dakit.training.stopping import Stopped, signals
 from dakit.training.trainer import Trainer
-from dakit_builtins.selectors.neighbour_selectors import FeatureKnn, TsneKnn
+from dakit_builtins.selectors.feature_knn import FeatureKnn
+from dakit_builtins.selectors.tsne_knn import TsneKnn
 from dakit_builtins.transfer_losses.attention_transfer import AttentionTransfer
 
 PLAIN, NORM = tiny.spec(tiny.Classifier), tiny.spec(tiny.Classifier, norm=True)

@@ -25,7 +25,7 @@ from dakit.stages.classifier import TrainClassifier
 from dakit.stages.translator import ImagePool, TrainTranslator
 from dakit.training.trainer import Trainer
 from dakit_builtins.layers import ConvToFew, InstanceNorm, ReflectionPad
-from dakit_builtins.selectors.neighbour_selectors import FeatureKnn
+from dakit_builtins.selectors.feature_knn import FeatureKnn
 from dakit_builtins.transfer_losses.attention_transfer import AttentionTransfer
 
 DEVICE: Any = os.environ.get("DAKIT_TEST_DEVICE", "cuda")

@@ -13,10 +13,10 @@ from dakit.parameters import checked, verified
 from dakit.registry import KINDS, Registry
 from dakit.stages.classifier import TrainClassifier
 from dakit.stages.translator import TrainTranslator
-from dakit.training.trainer import accelerator
+from dakit.training.device import accelerator
 from dakit_builtins.classifiers.resnet_cifar import ResNetCifar
 from dakit_builtins.datasets.image_folder import image_folder
-from dakit_builtins.selectors.control_selectors import Random
+from dakit_builtins.selectors.random import Random
 
 
 @checked

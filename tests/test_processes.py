@@ -19,7 +19,7 @@ import tiny
 from dakit import open_run, processes
 from dakit.data.batches import Batches, too_few
 from dakit.errors import DakitError
-from dakit.training.trainer import load_state
+from dakit.training.checkpoint import load_state
 
 SELECTION = "knn tsne ties maps selectors"
 

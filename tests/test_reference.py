@@ -18,7 +18,8 @@ SOME = {
     "dakit.data.sets": ("TensorImages", "FileImages", "Subset", "Unlabelled", "Joined"),
     "dakit.data.batches": ("Batch", "Batches", "in_order", "too_few"),
     "dakit.data.augment": ("Augment", "Augmentation"),
-    "dakit.training.trainer": ("Trainer", "derive_seed", "trained"),
+    "dakit.training.trainer": ("Trainer", "trained"),
+    "dakit.training.seeds": ("derive_seed",),
 }
 SHOWN = ("__init__", "__call__", "__len__", "__getitem__")
 

@@ -28,6 +28,7 @@ from dakit.data.sets import Unlabelled
 from dakit.data.splits import own_groups
 from dakit.errors import DakitError
 from dakit.interfaces import ImageSet, Observer
+from dakit.optional import HasPaths, PassesOver, Readable, offers
 from dakit.recipe.plans import DataPlan, Recipe
 from dakit.results.store import Store
 from dakit.statistics.metrics import Evaluation
@@ -145,8 +146,7 @@ def images_of(data: DataPlan) -> ImageSet:
         DakitError: it cannot be opened.
     """
     images: ImageSet = data.spec.build(data.size, data.classes)
-    readable = getattr(images, "readable", None)
-    return readable()[0] if data.on_bad_image == "skip" and readable else images
+    return images.readable()[0] if data.on_bad_image == "skip" and offers(images, Readable) else images
 
 
 def open_role(data: DataPlan, seed: int) -> Opened:
@@ -164,7 +164,7 @@ def open_role(data: DataPlan, seed: int) -> Opened:
         for fold in range(rounds):
             sides = data.split.apply(images, fold, seed)
             train[fold, sides["train"]] = test[fold, sides["test"]] = True
-    paths: Sequence[Path] | None = getattr(images, "paths", None)
+    paths = images.paths if offers(images, HasPaths) else None
     given = np.full(n, -1) if data.unlabelled else np.asarray(images.labels, np.int64)
     return Opened(
         role=data.role, images=Unlabelled(images),
@@ -172,7 +172,7 @@ def open_role(data: DataPlan, seed: int) -> Opened:
         classes=() if data.unlabelled else images.classes, train=train, test=test,
         labels=np.where(train[0], given, -1), known=np.where(train.any(0), given, -1),
         predefined=data.split is not None and not (data.split.holdout or isinstance(data.split.folds, int)),
-        passed_over=told_of(getattr(images, "passed_over", {})),
+        passed_over=told_of(images.passed_over) if offers(images, PassesOver) else "",
     )  # fmt: skip
 
 
@@ -487,7 +487,7 @@ def label_noise(recipe: Recipe, out: str | Path | None = None) -> list[Finding]:
     wanted = [(job, state) for job, state in jobs if job.stage.name == final]
     if not wanted or any(state != "cached" for _, state in wanted):
         return []
-    store = Store(pipeline.output_folder(recipe, out) / "store", recipe.registry)
+    store = Store(Path(out or recipe.folder) / "store", recipe.registry)
     said = [store.open(job.stage.name, job.key, job.inputs).output("evaluation") for job, _ in wanted]
     seen = np.any([one.train.any(0) for one in learned], axis=0)
     suspects = label_suspects(said, seen)

@@ -15,7 +15,7 @@ def check(
 ) -> None:
     """Check a recipe, with all its variants and profiles; where the data is there, that and the networks."""
     from dakit.errors import RecipeError
-    from dakit.pipeline import run as pipeline
+    from dakit.pipeline.preflight import check_data
     from dakit.recipe.load import load_recipe
 
     loaded = load(recipe, profile, set_, plugin)
@@ -27,6 +27,6 @@ def check(
             problems |= {f"(profile {name}) {problem}": None for problem in error.problems}
     if problems:
         raise RecipeError(problems)
-    data = pipeline.check_data(loaded)
+    data = check_data(loaded)
     typer.echo(f"{loaded.file}: good; rows: {', '.join(loaded.plans)}; profiles: {', '.join(loaded.profiles)}")
     typer.echo(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,7 +40,6 @@ def curve(
     """Run a recipe with fewer target labels, and draw accuracy against their number."""
     numbers = _numbers(labels)
     from dakit import processes
-    from dakit.pipeline import run as pipeline
     from dakit.pipeline.curve import curve as run_curve
     from dakit.pipeline.curve import curve_json
     from dakit.pipeline.progress import TerminalProgress
@@ -51,7 +51,7 @@ def curve(
     processes.leave()
     if not processes.first():
         return
-    folder = pipeline.output_folder(loaded, out) / "curve"
+    folder = Path(out or loaded.folder) / "curve"
     if as_json:
         typer.echo(json.dumps(curve_json(loaded, points, folder), indent=1))
         return

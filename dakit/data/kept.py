@@ -15,7 +15,7 @@ import torch
 
 from dakit import processes
 from dakit.data.sequences import integers
-from dakit.data.sets import FileImages, fingerprint
+from dakit.data.sets import FileImages, fingerprint, parts_of
 from dakit.interfaces import ImageSet, Sample
 
 
@@ -38,7 +38,7 @@ class Kept:
         self.classes = images.classes
         self.labels: Sequence[int] = images.labels
         self.groups: Sequence[str] = images.groups
-        self.parts = getattr(images, "parts", None)
+        self.parts = parts_of(images)
         near = (place for place in (folder, *folder.parents) if place.is_dir())
         place = next((place for place in near if os.access(place, os.W_OK)), Path(tempfile.gettempdir()))
         self._file = tempfile.TemporaryFile(dir=place)

@@ -28,6 +28,7 @@ from dakit.data.parts import part_role
 from dakit.data.sequences import Lean, integers, lean_paths, numbered, taken
 from dakit.errors import DakitError
 from dakit.interfaces import ImageSet, Sample
+from dakit.optional import HasFingerprint, HasParts, HasPaths, IsView, offers
 
 DECODING = 2
 """The version of :func:`read_image`: raised when a file that was read before is read as other pixels, or no more.
@@ -373,7 +374,7 @@ class Subset:
         self.classes = images.classes
         self.labels: Sequence[int] = integers(np.asarray(images.labels, np.int64)[np.asarray(self.indices)])
         self.groups: Sequence[str] = taken(images.groups, self.indices)
-        parts = getattr(images, "parts", None)
+        parts = parts_of(images)
         self.parts: Sequence[str] | None = None if parts is None else taken(parts, self.indices)
 
     def __len__(self) -> int:
@@ -397,7 +398,7 @@ class Withheld:
         self.classes = images.classes
         self.labels: Sequence[int] = integers(np.where(self._seen, np.asarray(images.labels, np.int64), -1))
         self.groups = images.groups
-        self.parts: Sequence[str] | None = getattr(images, "parts", None)
+        self.parts = parts_of(images)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -420,7 +421,7 @@ class Unlabelled:
         self.classes: tuple[str, ...] = ()
         self.labels: Sequence[int] = integers(np.full(len(images), -1))
         self.groups = images.groups
-        self.parts = getattr(images, "parts", None)
+        self.parts = parts_of(images)
 
     def __len__(self) -> int:
         return len(self.base)
@@ -452,7 +453,7 @@ class Relabelled:
         self.labels: Sequence[int] = [int(label) for label in labels]
         self.groups = images.groups
         self.classes = images.classes if classes is None else tuple(classes)
-        self.parts: Sequence[str] | None = getattr(images, "parts", None)
+        self.parts = parts_of(images)
 
     def __len__(self) -> int:
         return len(self.base)
@@ -515,10 +516,10 @@ class Sealed:
 
 def fingerprint(images: ImageSet | Sealed) -> str:
     """A hash of a set's content: its own ``fingerprint()`` where it has one, else of every decoded image."""
-    own = getattr(images, "fingerprint", None)
-    if own is not None:
-        kept = published_validation(images)  # of which `choose: validation` makes use
-        return _combine("validation", str(own()), repr(kept)) if kept else str(own())
+    if offers(images, HasFingerprint):
+        validation = published_validation(images)  # of which `choose: validation` makes use
+        own = images.fingerprint()
+        return _combine("validation", own, repr(validation)) if validation else own
     assert not isinstance(images, Sealed)
     digest = hashlib.sha256(repr((images.classes, list(images.labels), list(images.groups))).encode())
     for index in range(len(images)):
@@ -526,9 +527,14 @@ def fingerprint(images: ImageSet | Sealed) -> str:
     return digest.hexdigest()
 
 
+def parts_of(images: object) -> Sequence[str] | None:
+    """The names of a set's published parts, one per image; None where it has none."""
+    return images.parts if offers(images, HasParts) else None
+
+
 def published_validation(images: ImageSet | Sealed) -> list[int]:
     """Which images are of a published part for validation, such as "val"."""
-    parts: Sequence[str] = getattr(images, "parts", None) or ()
+    parts = parts_of(images) or ()
     names = {name for name in set(parts) if part_role(name) == "val"}
     return [i for i, part in enumerate(parts) if part in names] if names else []
 
@@ -542,16 +548,16 @@ def unlabelled_among(images: ImageSet) -> str:
 
 def name_of(images: ImageSet, index: int) -> str:
     """The path of an image, through views of sets; "image 7" where it has none."""
-    paths: Sequence[Path] | None = getattr(images, "paths", None)
-    if paths is not None:
-        return shown(paths[index])
+    if offers(images, HasPaths):
+        return shown(images.paths[index])
     if isinstance(images, Joined):
         which = int(np.searchsorted(images.starts, index, side="right")) - 1
         return name_of(images.sets[which], index - int(images.starts[which]))
-    inner: ImageSet | None = getattr(images, "base", getattr(images, "_images", None))
-    if inner is None:
+    if isinstance(images, (Withheld, Sealed)):
+        return name_of(images._images, index)
+    if not offers(images, IsView):
         return f"image {index}"
-    return name_of(inner, images.indices[index] if isinstance(images, Subset) else index)
+    return name_of(images.base, images.indices[index] if isinstance(images, Subset) else index)
 
 
 def _kept(texts: Sequence[str]) -> Sequence[str]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from dakit.data.parts import part_role
 from dakit.data.sequences import integers
+from dakit.data.sets import parts_of
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Fraction, ImageSet, Positive
 
@@ -271,7 +272,7 @@ def _groups(images: ImageSet) -> list[str]:
 
 
 def _parts(images: ImageSet) -> list[str]:
-    parts: Sequence[str] | None = getattr(images, "parts", None)
+    parts = parts_of(images)
     if not parts:
         raise DakitError("the data has no published parts; expected holdout: FRACTION or folds: NUMBER")
     return list(parts)

@@ -15,9 +15,10 @@ from dakit import processes
 from dakit.errors import DakitError
 from dakit.files import write_json, write_text
 from dakit.interfaces import Observer, Spec
+from dakit.optional import ChecksInputs, ChecksSizes, offers
 from dakit.pipeline import run as pipeline
+from dakit.pipeline.jobs import Job, sized
 from dakit.pipeline.outcome import Outcome, results_json
-from dakit.pipeline.run import Job
 from dakit.recipe.plans import Plan, Recipe
 from dakit.training.surroundings import undisturbed
 
@@ -80,7 +81,7 @@ def curve(
         DakitError: there are fewer labels than asked for, no row learns from target labels, or as for ``run``.
     """
     chosen = list(recipe.rows if rows is None else rows)
-    folder, watching = pipeline.output_folder(recipe, out), tuple(observers) if processes.first() else ()
+    folder, watching = Path(out or recipe.folder), tuple(observers) if processes.first() else ()
     role = _role(recipe, chosen)
     usual = _per_class(recipe, str(recipe.document["method"]), role)
     for row in chosen:
@@ -167,15 +168,15 @@ def _available(jobs: Sequence[Job], role: str) -> tuple[int, float]:
 def _batch_sizes(recipe: Recipe, jobs: Sequence[Job]) -> dict[str, int]:
     """The largest batch that fits, for each stage where the recipe's own does not."""
     found: dict[str, int] = {}
-    for job, stage, sizes in pipeline.sized(recipe, jobs):
+    for job, stage, sizes in sized(recipe, jobs):
         spec = job.stage.spec
 
         def fits(size: int, spec: Spec[Any] = spec, sizes: Any = sizes, inputs: Any = job.stage.inputs) -> bool:
             made = _sized(spec, size).build()
-            return not made.check_sizes(sizes) and not getattr(made, "check", lambda inputs: [])(frozenset(inputs))
+            return not made.check_sizes(sizes) and not (offers(made, ChecksInputs) and made.check(frozenset(inputs)))
 
         own = spec.params.get("batch_size")
-        if own is not None and hasattr(stage, "check_sizes") and not fits(own):
+        if own is not None and offers(stage, ChecksSizes) and not fits(own):
             size = next((size for size in range(own - 1, 0, -1) if fits(size)), own)
             found[job.stage.name] = min(size, found.get(job.stage.name, own))
     return found

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from dakit import processes
+from dakit.data.files import told_of
+from dakit.data.sets import unlabelled_among
 from dakit.errors import DakitError
 from dakit.interfaces import Engine, Prediction, Spec
-from dakit.optional import misspelt
-from dakit.pipeline.roles import Roles
+from dakit.optional import ChecksSizes, Condenses, HasHead, PassesOver, misspelt, offers
+from dakit.pipeline.roles import Roles, data_paths
 from dakit.recipe.plans import Plan, Recipe, StagePlan
 
 _TRAINING = ("train_classifier", "train_translator")
@@ -49,7 +51,7 @@ def preflight(
     tried: dict[Any, str] = {}
     with torch.random.fork_rng(devices=[]):
         for row, planned, stage, sizes in jobs:
-            for text in getattr(stage, "check_sizes", lambda sizes: [])(sizes) if sizes is not None else ():
+            for text in stage.check_sizes(sizes) if sizes is not None and offers(stage, ChecksSizes) else ():
                 problems[f"stages.{planned.name}: {text}"] = None
             if (row, planned.name) in seen:  # in another seed or fold
                 continue
@@ -61,6 +63,43 @@ def preflight(
                 problems[f"stages.{planned.name}.{name}: {text}"] = None
     if problems:
         raise DakitError("\n".join(problems))
+
+
+def check_data(recipe: Recipe) -> str:
+    """Open the data where its folders are there, check the class lists, and show every network one image.
+
+    Returns:
+        What was done.
+
+    Raises:
+        DakitError: the data is there and wrong, or a network of a row does not take its images.
+    """
+    missing = {
+        str(path)
+        for plan in recipe.plans.values()
+        for data in plan.data.values()
+        for path in data_paths(data)
+        if not path.exists()
+    }
+    if missing:
+        return f"data: not checked, as it is not here ({', '.join(sorted(missing))})"
+    from_disk = any(data_paths(data) for plan in recipe.plans.values() for data in plan.data.values())
+    if not from_disk:
+        return "data: none is needed from disk"
+    roles = Roles(recipe, recipe.folder / "store", room=0)
+    roles.open(list(recipe.plans))
+    findings = ["data: found, and the class lists agree; every network takes an image"]
+    for data in {data.role: data for plan in recipe.plans.values() for data in plan.data.values()}.values():
+        parts = roles.parts(data, recipe.seeds[0], 0)
+        images = parts["train"] if "train" in parts else parts["all"]
+        blank = unlabelled_among(images) if images.classes else ""
+        plain = roles.plain(data)
+        others = told_of(plain.passed_over) if offers(plain, PassesOver) else ""
+        findings += [f"warning: {data.role}: {blank}"] * bool(blank)
+        findings += [f"warning: {data.role}: passed over, no images by their suffix or place: {others}"] * bool(others)
+    stages = [(plan.row, stage) for plan in recipe.plans.values() if plan.data for stage in plan.stages]
+    preflight(recipe, ((row, stage, stage.spec.build(), None) for row, stage in stages), roles)
+    return "\n".join(findings)
 
 
 class _Trial:
@@ -107,7 +146,7 @@ class _Trial:
             network = self._built(spec).train(self.trains and not self.head_alone)
             if wrong := misspelt(spec.kind, type(network)):
                 return f"{spec.name}: {wrong}"
-            if self.head_alone and not isinstance(getattr(network, "head", None), nn.Module):
+            if self.head_alone and not (offers(network, HasHead) and isinstance(network.head, nn.Module)):
                 return f'update: "head" needs a classifier with a `head`; {spec.name} has none'
             with torch.no_grad(), self._autocast():
                 network(self._images())
@@ -184,7 +223,7 @@ class _Trial:
             with self._autocast():
                 with torch.no_grad():
                     said: Prediction = self._built(teacher).eval()(self._images())
-                    views = [said, *([_kept(compare.condense(said))] if hasattr(compare, "condense") else [])]
+                    views = [said, *([_kept(compare.condense(said))] if offers(compare, Condenses) else [])]
                 own: Prediction = network(self._images())
                 values = [compare(view, own) for view in views]
             for value in values:

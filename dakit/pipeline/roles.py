@@ -14,6 +14,7 @@ from dakit.data.sets import FileImages, Sealed, Subset, TensorImages, Unlabelled
 from dakit.errors import DakitError, RecipeError
 from dakit.files import write_json
 from dakit.interfaces import File, Folder, ImageSet
+from dakit.optional import IsView, Readable, offers
 from dakit.recipe.load import load_recipe
 from dakit.recipe.plans import DataPlan, Recipe
 from dakit.results.store import digest
@@ -104,14 +105,15 @@ class Roles:
     def plain(self, data: DataPlan) -> ImageSet:
         """What the dataset plugin made, without the views that are laid over it."""
         images = self.set(data)
-        while hasattr(images, "base"):
+        while offers(images, IsView):
             images = images.base
         return images
 
     def _readable(self, data: DataPlan, images: ImageSet) -> ImageSet:
         """The set as the recipe wants it where some files cannot be decoded."""
-        good: ImageSet
-        good, faults = getattr(images, "readable", lambda: (images, {}))()
+        if not offers(images, Readable):
+            return images
+        good, faults = images.readable()
         if not faults:
             return images
         listed = "".join(f"\n  {shown(path)}: {why}" for path, why in list(faults.items())[:20])

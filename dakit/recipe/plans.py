@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from dakit.data.splits import Split
@@ -129,6 +130,11 @@ class Recipe:
     document: Mapping[str, Any] = field(repr=False)
     registry: Registry = field(repr=False, compare=False)
     notes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where its results go when nobody says otherwise: ``runs/<name>``, or ``runs/<name>-<profile>``."""
+        return Path("runs") / (f"{self.name}-{self.profile}" if self.profile else self.name)
 
     def plan(self, row: str) -> Plan:
         """The plan of one row.

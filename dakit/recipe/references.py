@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dakit.errors import did_you_mean
-from dakit.interfaces import Classifier, Folder, ImageSet, Spec, TestSet, Trained, Translator
+from dakit.interfaces import Classifier, Folder, ImageSet, TestSet, Trained, Translator
 from dakit.recipe.document import Document, Key
-from dakit.recipe.plans import Reference, RunReference
+from dakit.recipe.plans import Reference, RunReference, StagePlan
 from dakit.signatures import ParameterProblems, shown, stage_outputs, union_members, validated
 
 
@@ -20,11 +20,11 @@ class Above:
 
     Attributes:
         sides: of the split of each role; ``all`` where it has none.
-        stages: each with the parameters that are right.
+        stages: by name; one with a problem has no parameters.
     """
 
     sides: Mapping[str, tuple[str, ...]]
-    stages: Mapping[str, Spec[Any]]
+    stages: Mapping[str, StagePlan]
 
 
 def network_of_run(*, run: Folder, row: str, seed: int = 0, fold: int = 0) -> None:
@@ -61,7 +61,7 @@ def reference(
             return None
         produced: tuple[Any, ...] = (TestSet,) if output == "test" else (ImageSet,)
     elif producer in above.stages:
-        maker = above.stages[producer]
+        maker = above.stages[producer].spec
         if maker.name == "evaluate":
             document.problem(key, f"{value} holds what became of the test images: no stage may read it")
             return None

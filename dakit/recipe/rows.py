@@ -10,6 +10,7 @@ from typing import Any
 from dakit.data.splits import Split
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Spec
+from dakit.optional import ChecksInputs, offers
 from dakit.recipe.document import Document, Key, Problems
 from dakit.recipe.plans import DataPlan, Plan, Reference, RunReference, StagePlan
 from dakit.recipe.references import Above, reference
@@ -54,7 +55,7 @@ class Row:
                 self.component(entry, ("components", name))
         stages: dict[str, StagePlan] = {}
         for name in data["stages"]:
-            above = Above(sides, {stage.name: stage.spec for stage in stages.values()})
+            above = Above(sides, stages)
             for parameter in doubtful:
                 if parameter.key[:2] == ("stages", name):
                     self.leave_off_unfit(parameter, above)
@@ -236,7 +237,7 @@ class Row:
             try:
                 stage = spec.build()
                 present = frozenset(parameter for parameter in inputs if given.get(parameter) is not None)
-                problems = list(getattr(stage, "check", lambda inputs: [])(present))
+                problems = list(stage.check(present)) if offers(stage, ChecksInputs) else []
             except DakitError as error:
                 problems = [str(error)]
             for text in problems:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from dakit.errors import DakitError
 from dakit.results.store import CHECKPOINT, MARKER, checksum_of, damaged, read_marker
-from dakit.training.trainer import load_state
+from dakit.training.checkpoint import load_state
 
 
 class Checked(NamedTuple):

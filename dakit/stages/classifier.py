@@ -27,12 +27,14 @@ from dakit.interfaces import (
     Trained,
     TransferLoss,
 )
+from dakit.optional import HasHead, offers
 from dakit.parameters import checked
 from dakit.report.thumbnails import attention, examples, save_strips, thumbnails
 from dakit.training.identity import identified
+from dakit.training.seeds import derive_seed
 from dakit.training.surroundings import undisturbed
 from dakit.training.teacher import Teacher
-from dakit.training.trainer import Trainer, derive_seed, trained
+from dakit.training.trainer import Trainer, trained
 
 SHOWN = 7
 """On so many images the attention of teacher and student is kept to be looked at."""
@@ -276,12 +278,11 @@ class TrainClassifier:
         """What the optimiser changes; the rest is frozen."""
         if self.update == "all":
             return list(network.parameters())
-        head = getattr(network, "head", None)
-        if not isinstance(head, nn.Module):
+        if not offers(network, HasHead):
             raise DakitError(f'update: "head" needs a classifier with a `head`; {self.classifier.name} has none')
         network.requires_grad_(False)
-        head.requires_grad_(True)
-        return list(head.parameters())
+        network.head.requires_grad_(True)
+        return list(network.head.parameters())
 
     def _draw(self, ctx: Context, train: ImageSet, extra: ImageSet | None) -> Callable[[int], Batch]:
         """A function from the number of a batch to the batch; its indices count on from ``train`` to ``extra``."""

@@ -12,10 +12,12 @@ from dakit import processes
 from dakit.data.sets import Subset
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Context, ImageSet, Positive, Selector, Spec, Trained
+from dakit.optional import Embeds, RunsTogether, offers
 from dakit.parameters import checked
 from dakit.report.pictures import domains_png
+from dakit.training.seeds import seed_everything
 from dakit.training.surroundings import undisturbed
-from dakit.training.trainer import Trainer, seed_everything
+from dakit.training.trainer import Trainer
 
 
 class DomainsMapped(NamedTuple):
@@ -48,11 +50,13 @@ class MapDomains:
     @property
     def together(self) -> bool:
         """Whether all processes of a run are to call the selector."""
-        return getattr(self.selector.factory, "together", False)
+        factory: Any = self.selector.factory
+        return offers(factory, RunsTogether) and factory.together
 
     def check(self, inputs: frozenset[str]) -> list[str]:
         """A selector that cannot embed is refused before anything runs."""
-        if hasattr(self.selector.factory, "embed"):
+        factory: Any = self.selector.factory
+        if offers(factory, Embeds):
             return []
         return [f'selector "{self.selector.name}" cannot embed images; tsne_knn can']
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from dakit.data.selection import selection_report
 from dakit.data.sets import Subset
 from dakit.interfaces import Classifier, Context, ImageSet, Selection, Selector, Spec, Trained
+from dakit.optional import RunsTogether, offers
 from dakit.parameters import checked
 from dakit.report.thumbnails import examples, pick, save_strips
+from dakit.training.seeds import seed_everything
 from dakit.training.surroundings import undisturbed
-from dakit.training.trainer import Trainer, seed_everything
+from dakit.training.trainer import Trainer
 
 SHOWN = 8
 """So many anchors, and at most so many of the images chosen for each, are kept to be looked at."""
@@ -43,7 +45,8 @@ class Select:
     @property
     def together(self) -> bool:
         """Whether all processes of a run are to call the selector."""
-        return getattr(self.selector.factory, "together", False)
+        factory: Any = self.selector.factory
+        return offers(factory, RunsTogether) and factory.together
 
     def check_sizes(self, sizes: Mapping[str, int | None]) -> list[str]:
         """Whether the pool has as many images as the selector is to choose for an anchor, where both are known."""

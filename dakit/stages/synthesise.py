@@ -19,10 +19,11 @@ from dakit.interfaces import Classifier, Context, ImageSet, Positive, Prediction
 from dakit.parameters import checked
 from dakit.stages.translator import to_uint8
 from dakit.statistics.health import lost_classes
+from dakit.training.checkpoint import altered, checkpoints
 from dakit.training.identity import identified
 from dakit.training.stopping import stepping
 from dakit.training.surroundings import undisturbed
-from dakit.training.trainer import Trainer, altered, checkpoints
+from dakit.training.trainer import Trainer
 
 
 class Synthesised(NamedTuple):
@@ -116,7 +117,7 @@ class Synthesise:
 
         # Written as a file: a full disk ends a process that writes through a memory map with a bus error.
         with stepping(), open(path, "r+b") as file:
-            step_done = checkpoints(ctx.engine, 0, save)
+            step_done = checkpoints(ctx.engine, 0, lambda _: save())
             file.seek(array.offset + array[:done].nbytes)
             for number, batch in enumerate(in_order(images, self.batch_size, done, own.stop), 1):
                 with torch.no_grad(), trainer.autocast():

@@ -37,9 +37,10 @@ from dakit.report.pictures import curves_png, grid_png
 from dakit.report.thumbnails import save_strips, thumbnails
 from dakit.statistics.health import lost_game
 from dakit.training.identity import identified
+from dakit.training.seeds import derive_seed
 from dakit.training.surroundings import undisturbed
 from dakit.training.teacher import Teacher
-from dakit.training.trainer import Trainer, derive_seed, trained
+from dakit.training.trainer import Trainer, trained
 
 Objective = Literal["log_saturating", "log", "least_squares"]
 

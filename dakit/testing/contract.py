@@ -12,7 +12,7 @@ import torch
 
 from dakit.interfaces import Spec
 from dakit.optional import misspelt
-from dakit.training.trainer import seed_everything
+from dakit.training.seeds import seed_everything
 
 Check = Callable[[Spec[Any]], None]
 

@@ -9,7 +9,7 @@ import torch
 
 from dakit.data.sets import fingerprint
 from dakit.interfaces import ImageSet, Spec
-from dakit.optional import near
+from dakit.optional import HasParts, near, offers
 from dakit.testing.contract import FIRST, Check, wanted
 
 SIZE = 32
@@ -31,7 +31,7 @@ def can_be_counted_without_decoding(spec: Spec[Any]) -> None:
         wanted(name == "parts" or given is not None, f"it has no {name}")
         wanted(given is None or len(given) == n, f"{n} images, but {len(given or ())} {name}")
     like = [name for name, value in vars(images).items() if near(name, "parts") and isinstance(value, (list, tuple))]
-    wanted(hasattr(images, "parts") or not like, f"it has no parts, but `{''.join(like[:1])}`: did you mean `parts`?")
+    wanted(offers(images, HasParts) or not like, f"it has no parts, but `{''.join(like[:1])}`: did you mean `parts`?")
     wanted(isinstance(images.classes, tuple), f"classes are a {type(images.classes).__name__}, not a tuple")
     wanted(all(-1 <= label < len(images.classes) for label in images.labels), "a label is not an index of classes")
 

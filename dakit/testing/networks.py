@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dakit.interfaces import Prediction, Spec
-from dakit.optional import near
+from dakit.optional import HasHead, HasStem, near, offers
 from dakit.testing.contract import FIRST, Check, finite, images, wanted
 
 SIZES = (64, 96)  # pixels; every built-in takes them
@@ -86,8 +86,8 @@ def keeps_what_it_says_of_its_maps(spec: Spec[Any]) -> None:
 def head_turns_features_into_logits(spec: Spec[Any]) -> None:
     """Where it has a `head`, a linear probe trains that alone: head(features) are the logits."""
     network = made(spec).eval()
-    head = getattr(network, "head", None)
-    if head is not None:
+    if offers(network, HasHead):
+        head = network.head
         wanted(isinstance(head, nn.Module), f"head is a {type(head).__name__}")
         said = network(images(2))
         wanted(torch.allclose(head(said.features), said.logits, atol=1e-5), "head(features) are other logits")
@@ -98,9 +98,9 @@ def head_turns_features_into_logits(spec: Spec[Any]) -> None:
 
 def stem_is_of_images(spec: Spec[Any]) -> None:
     """Where it has a `stem`, selectors take its (B, C, H, W) for the first layer's output."""
-    stem = getattr(made(spec).eval(), "stem", None)
-    if stem is not None:
-        out = stem(images(2))
+    network = made(spec).eval()
+    if offers(network, HasStem):
+        out = network.stem(images(2))
         wanted(out.ndim == 4 and len(out) == 2, f"stem gives {tuple(out.shape)}")
 
 

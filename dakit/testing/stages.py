@@ -28,11 +28,12 @@ from dakit.interfaces import (
     Trained,
     Translator,
 )
+from dakit.optional import ChecksInputs, offers
 from dakit.registry import Registry, component_kind
 from dakit.results.store import Store, digest
 from dakit.signatures import optional, schema, stage_inputs, stage_outputs, union_members
 from dakit.testing.contract import FIRST, Check, wanted
-from dakit.training.trainer import seed_everything
+from dakit.training.seeds import seed_everything
 
 SIZE, COUNT, CLASSES = 16, 48, ("a", "b", "c")
 
@@ -168,7 +169,7 @@ def inputs_of(spec: Spec[Any], *, every: bool = False) -> dict[str, Any]:
     stage = spec.build()
 
     def problems(names: set[str]) -> int:
-        return len(stage.check(frozenset(names))) if hasattr(stage, "check") else 0
+        return len(stage.check(frozenset(names))) if offers(stage, ChecksInputs) else 0
 
     chosen = set(hints) if every else needed
     for name in (

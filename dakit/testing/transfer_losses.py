@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dakit.interfaces import Prediction, Spec
+from dakit.optional import Condenses, ZeroWhenEqual, offers
 from dakit.testing.contract import FIRST, Check, finite, wanted
 
 
@@ -65,13 +66,13 @@ def gradient_is_the_derivative(spec: Spec[Any]) -> None:
 def is_zero_where_it_says_so(spec: Spec[Any]) -> None:
     """With `zero_when_equal = True` it promises 0 and a finite gradient at student = teacher: training starts there."""
     loss = spec.build()
-    if getattr(loss, "zero_when_equal", False):
+    if offers(loss, ZeroWhenEqual) and loss.zero_when_equal:
         student = prediction(learn=True)
         logits, features, *maps = (leaf.detach() for leaf in leaves(student))
         teacher = Prediction(logits, features, tuple(maps))
         value = loss(teacher, student)
         wanted(value.detach().abs() < 1e-6, f"it is {value.detach():.3g} there")
-        value.backward()
+        torch.autograd.backward(value)
         wanted(finite(*(leaf.grad for leaf in leaves(student) if leaf.grad is not None)), "its gradient is NaN there")
 
 
@@ -101,7 +102,7 @@ def takes_half_precision(spec: Spec[Any]) -> None:
 def a_condensed_teacher_gives_the_same_loss(spec: Spec[Any]) -> None:
     """Where it has `condense`, answers of a teacher are kept: loss(condense(t), s) == loss(t, s)."""
     loss = spec.build()
-    if hasattr(loss, "condense"):
+    if offers(loss, Condenses):
         teacher, student = prediction(), prediction()
         kept, fresh = float(loss(loss.condense(teacher), student).detach()), float(loss(teacher, student).detach())
         wanted(abs(kept - fresh) <= 1e-4 * max(1.0, abs(fresh)), f"{kept:.6g} instead of {fresh:.6g}")

@@ -18,6 +18,7 @@ from dakit.data.batches import in_order
 from dakit.data.sets import fingerprint
 from dakit.files import write_json
 from dakit.interfaces import ImageSet, Prediction, TransferLoss
+from dakit.optional import Condenses, offers
 from dakit.training import identity
 from dakit.training.trainer import Trainer
 
@@ -64,7 +65,7 @@ class Teacher:
         self._kept: list[np.ndarray] = []
         self._rectified = False
         forms = augment.forms
-        if forms is not None and draws >= forms * len(images) and hasattr(loss, "condense"):
+        if forms is not None and draws >= forms * len(images) and offers(loss, Condenses):
             one = self._condensed(trainer.images(images[0].image[None]))
             shapes = [(forms, len(images), *part.shape[1:]) for part in one]
             if sum(2 * math.prod(shape) for shape in shapes) <= ROOM:

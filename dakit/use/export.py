@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dakit.errors import DakitError, did_you_mean
 from dakit.files import write_text
+from dakit.optional import Readable, offers
 from dakit.report.card import Agreement, model_card
 from dakit.results.runs import Model, Run
 from dakit.training.surroundings import undisturbed
@@ -161,7 +162,7 @@ def _tested(run: Run, row: str, seed: int, fold: int) -> tuple[Tensor, Tensor]:
         raise DakitError(
             f"the run's test images, to compare on, cannot be read: {error}\nOthers can be named: --check IMAGE"
         ) from error
-    if len(images) != data.images and hasattr(images, "readable"):
+    if len(images) != data.images and offers(images, Readable):
         images, _ = images.readable()  # the run left out files (on_bad_image: skip), and counted without them
     if len(images) != data.images:
         raise DakitError(f"{data.use} holds {len(images)} images, but {data.images} when it was evaluated; see --check")

@@ -12,11 +12,14 @@ from dakit.hookspecs import Factories, hookimpl
 @hookimpl
 def dakit_datasets() -> Factories:
     """Labelled and unlabelled images from folders, manifests, published layouts, and a renderer."""
+    from dakit_builtins.datasets.bu3dfe import bu3dfe
     from dakit_builtins.datasets.digits import digits
-    from dakit_builtins.datasets.face_datasets import bu3dfe, emotionet, sfew, web_faces
+    from dakit_builtins.datasets.emotionet import emotionet
     from dakit_builtins.datasets.image_folder import image_folder
     from dakit_builtins.datasets.manifest import manifest
+    from dakit_builtins.datasets.sfew import sfew
     from dakit_builtins.datasets.synthetic_faces import synthetic_faces
+    from dakit_builtins.datasets.web_faces import web_faces
 
     return {
         "bu3dfe": bu3dfe,
@@ -78,8 +81,11 @@ def dakit_observers() -> Factories:
 @hookimpl
 def dakit_selectors() -> Factories:
     """The paper's rule, its exact form, and controls."""
-    from dakit_builtins.selectors.control_selectors import All, ClassBalancedRandom, Random
-    from dakit_builtins.selectors.neighbour_selectors import FeatureKnn, TsneKnn
+    from dakit_builtins.selectors.all import All
+    from dakit_builtins.selectors.class_balanced_random import ClassBalancedRandom
+    from dakit_builtins.selectors.feature_knn import FeatureKnn
+    from dakit_builtins.selectors.random import Random
+    from dakit_builtins.selectors.tsne_knn import TsneKnn
 
     return {
         "all": All,

@@ -34,5 +34,5 @@ def test_a_plugin_adds_a_command_of_its_own(tmp_path):
 def test_a_plugin_whose_hook_fails_is_named(tmp_path):
     file = tmp_path / "broken.py"
     file.write_text("from dakit import hookimpl\n\n@hookimpl\ndef dakit_preparations():\n    return {'a/b': int}\n")
-    with pytest.raises(DakitError, match="broken.*dakit_preparations fails: TypeError.*without / in a name"):
+    with pytest.raises(DakitError, match=r"broken.*dakit_preparations fails: TypeError.*without / in a name"):
         Registry(find_plugins([file])).preparations()

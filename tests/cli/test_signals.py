@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dakit.training.trainer import load_state
+from dakit.training.checkpoint import load_state
 
 PLUGIN = '''
 import os

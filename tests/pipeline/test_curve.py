@@ -11,7 +11,7 @@ from dakit.errors import DakitError
 from dakit.files import shipped_recipes
 from dakit.interfaces import Observer
 from dakit.pipeline import run as pipeline
-from dakit.pipeline.curve import _batch_sizes, _steps, _with, _with_batches, curve
+from dakit.pipeline.curve import _batch_sizes, _jobs, _with, _with_batches, curve
 from dakit.recipe.load import load_recipe
 from dakit.results.runs import open_run
 from dakit.results.verify import verify
@@ -104,7 +104,7 @@ def test_where_labels_are_fewer_than_a_batch_the_batch_is_smaller_in_all_rows(tm
     rows = ["s2t_fine_tune"]
     recipe = load_recipe("cycleat_digits", profile="smoke", overrides=["adapt.batch_size=12"])
     fewer = _with(recipe, "target", 1, None)
-    sizes = _batch_sizes(fewer, _steps(fewer, [*rows, "cycleat"], tmp_path))
+    sizes = _batch_sizes(fewer, _jobs(fewer, [*rows, "cycleat"], tmp_path))
     assert sizes == {"adapt": 7}  # one of each of seven classes
     fitted = _with_batches(fewer, sizes)
     for row in (*rows, "cycleat"):

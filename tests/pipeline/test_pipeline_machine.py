@@ -272,7 +272,7 @@ def plain(folder: Path) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def _without_pictures(monkeypatch):
     """They take most of the time and nothing is read from them here."""
-    monkeypatch.setattr(pipeline._Session, "write_page", lambda session, rows: None)
+    monkeypatch.setattr(pipeline, "_write_page", lambda planner, folder, rows: None)
     monkeypatch.setattr("dakit.report.pictures.confusion_png", lambda summary, path, title: None)
 
 

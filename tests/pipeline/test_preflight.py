@@ -161,8 +161,8 @@ def refused(recipe, out: Path) -> list[str]:
 
 def looked(recipe, out: Path) -> None:
     """Look at what a run would do, and run nothing."""
-    session = pipeline._Session(recipe, out)
-    session.preflight(session.jobs(["taught"], None, None))
+    planner = pipeline._planner(recipe, out / "store")
+    pipeline._preflight(planner, planner.jobs(["taught"], None, None))
 
 
 def test_every_loss_is_shown_the_two_predictions_that_it_will_be_given(small, tmp_path):

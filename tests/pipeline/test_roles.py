@@ -11,6 +11,7 @@ import pytest
 from dakit.data import sets
 from dakit.errors import DakitError, RecipeError
 from dakit.pipeline import run as pipeline
+from dakit.pipeline.preflight import check_data
 from dakit.recipe.load import load_recipe
 
 
@@ -39,7 +40,7 @@ def test_all_missing_data_is_told_in_one_message_with_a_way_without(load, tmp_pa
     assert "/no/auxiliary" in message
     assert message.endswith(f"Without any data: dakit run {recipe.file} --profile none")
     assert not (tmp_path / "out").exists()
-    assert "/no/auxiliary, /no/source" in pipeline.check_data(recipe)
+    assert "/no/auxiliary, /no/source" in check_data(recipe)
 
 
 def test_class_lists_that_differ_are_shown(load, tmp_path):
@@ -149,6 +150,6 @@ def test_who_only_looks_keeps_nothing(photos, decoded, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pwrite", lambda *args: pytest.fail("an image was kept"))
     file, _ = photos
     recipe = load_recipe(file, overrides=["data.on_bad_image=skip"])
-    assert pipeline.check_data(recipe) == "data: found, and the class lists agree; every network takes an image"
+    assert check_data(recipe) == "data: found, and the class lists agree; every network takes an image"
     assert decoded == pictures(file.parent)
     pipeline.plan(recipe, out=tmp_path / "out")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import toys as toy_module
 from dakit.errors import DakitError, RecipeError
 from dakit.files import shipped_recipes
-from dakit.pipeline import run as pipeline
+from dakit.pipeline.preflight import check_data
 from dakit.recipe.base import find_recipe
 from dakit.recipe.load import load_recipe
 from dakit.recipe.plans import Recipe, Reference
@@ -774,7 +774,7 @@ def test_every_shipped_recipe_is_good_with_every_profile(path, registry):
         again = load_recipe(path, profile=profile, registry=registry)
         assert again.rows
         assert again.published == {}, "numbers from a paper do not stand beside those of a profile"
-        assert pipeline.check_data(again) == "data: none is needed from disk"
+        assert check_data(again) == "data: none is needed from disk"
 
 
 @pytest.mark.parametrize("name", ["cycleat_sfew", "cycleat_sfew.yaml", "recipes/cycleat_sfew.yaml"])

@@ -5,7 +5,7 @@ import pytest
 from dakit import interfaces
 from dakit.interfaces import Classifier, ImageSet, Spec, Trained
 from dakit.recipe.document import Document
-from dakit.recipe.plans import Reference
+from dakit.recipe.plans import Reference, StagePlan
 from dakit.recipe.references import Above, reference
 
 STAGES = {"pretrain": {}, "broken": {}, "here": {}, "below": {}}
@@ -17,7 +17,8 @@ def ask(known):
     train = known.find("stage", "toy_train").factory
     evaluate = known.find("stage", "evaluate").factory
     stages = {"pretrain": Spec("stage", "toy_train", {}, train), "tested": Spec("stage", "evaluate", {}, evaluate)}
-    above = Above({"source": ("train", "test"), "web": ("all",)}, stages)
+    plans = {name: StagePlan(name, spec, {}) for name, spec in stages.items()}
+    above = Above({"source": ("train", "test"), "web": ("all",)}, plans)
 
     def answer(value, wanted=ImageSet, do="toy_train"):
         document = Document({"stages": STAGES}, {}, "r.yaml")

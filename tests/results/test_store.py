@@ -22,7 +22,8 @@ from dakit.registry import Registry
 from dakit.results.store import MARKER, Store, damaged, digest
 from dakit.results.verify import verify
 from dakit.statistics.metrics import Evaluation
-from dakit.training.trainer import save_state, trained
+from dakit.training.checkpoint import save_state
+from dakit.training.trainer import trained
 
 
 class Killed(BaseException):

@@ -7,7 +7,7 @@ import tiny
 from dakit.errors import DakitError
 from dakit.results.store import Store, digest
 from dakit.results.verify import verify
-from dakit.training.trainer import save_state
+from dakit.training.checkpoint import save_state
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from dakit.interfaces import Context, Engine, Prediction, Trained
 from dakit.report.thumbnails import examples, load_strips, pick
 from dakit.stages import classifier as classifier_module
 from dakit.stages.classifier import SHOWN, TrainClassifier
-from dakit.training.trainer import load_state
+from dakit.training.checkpoint import load_state
 
 F = tiny.spec(tiny.Classifier)
 TEACHER = tiny.spec(tiny.Classifier, norm=True)

@@ -29,7 +29,7 @@ from dakit.stages.translator import (
     generator_loss,
     to_uint8,
 )
-from dakit.training.trainer import load_state
+from dakit.training.checkpoint import load_state
 
 OBJECTIVES: tuple[Objective, ...] = ("log_saturating", "log", "least_squares")
 G, D, F = tiny.spec(tiny.Generator), tiny.spec(tiny.Critic), tiny.spec(tiny.Classifier)

@@ -18,8 +18,9 @@ from dakit.stages import translator
 from dakit.stages.classifier import TrainClassifier
 from dakit.stages.synthesise import Synthesise
 from dakit.stages.translator import TrainTranslator
+from dakit.training.checkpoint import load_state, save_state
 from dakit.training.identity import digest, identity, of_tensors
-from dakit.training.trainer import load_state, save_state, seed_everything
+from dakit.training.seeds import seed_everything
 
 F, G, D = tiny.spec(tiny.Classifier), tiny.spec(tiny.Generator), tiny.spec(tiny.Critic)
 ENGINE = Engine(device="cpu", checkpoint_steps=2)

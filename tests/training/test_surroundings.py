@@ -29,8 +29,9 @@ from dakit.recipe.load import load_recipe
 from dakit.registry import Registry
 from dakit.results.runs import open_run
 from dakit.testing.stages import inputs_of, small_components
+from dakit.training.device import accelerator
 from dakit.training.surroundings import exact_fp32, undisturbed
-from dakit.training.trainer import Trainer, accelerator
+from dakit.training.trainer import Trainer
 from dakit.use.export import export
 from dakit.use.inference import classify, translate
 from dakit_builtins.classifiers.resnet_cifar import ResNetCifar

@@ -14,8 +14,9 @@ from dakit.data.augment import Augment, Augmentation
 from dakit.interfaces import Context, Engine, ImageSet, Prediction
 from dakit.stages.classifier import TrainClassifier
 from dakit.training import teacher as teacher_module
+from dakit.training.seeds import seed_everything
 from dakit.training.teacher import Teacher
-from dakit.training.trainer import Trainer, seed_everything
+from dakit.training.trainer import Trainer
 from dakit_builtins.transfer_losses.attention_transfer import AttentionTransfer
 from dakit_builtins.transfer_losses.soft_targets import SoftTargets
 

@@ -1,31 +1,20 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
-import random
 from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from dakit.errors import DakitError
 from dakit.interfaces import Context, Engine, Observer
-from dakit.training.trainer import (
-    NonFiniteLoss,
-    Trainer,
-    accelerator,
-    checkpoints,
-    derive_seed,
-    load_state,
-    save_state,
-    seed_everything,
-    trained,
-)
+from dakit.training.checkpoint import load_state
+from dakit.training.seeds import derive_seed, seed_everything
+from dakit.training.trainer import NonFiniteLoss, Trainer, trained
+from tiny import assert_same
 
 CPU = Engine(device="cpu")
 
@@ -88,24 +77,6 @@ def train(folder, *, steps=12, engine=CPU, stop_at=None, optimiser="adam", decay
     states = {name: net.state_dict() for name, net in networks.items()}
     moments = {name: o.state_dict() for name, o in optimisers.items()}
     return states, moments, history, memory.seen, looks, ctx
-
-
-def assert_same(a, b):
-    """Bit for bit, through nested containers."""
-    assert type(a) is type(b) or (isinstance(a, dict) and isinstance(b, dict))
-    if isinstance(a, torch.Tensor):
-        assert a.dtype == b.dtype
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert list(a) == list(b)
-        for key in a:
-            assert_same(a[key], b[key])
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b)
-        for x, y in zip(a, b, strict=True):
-            assert_same(x, y)
-    else:
-        assert a == b
 
 
 # --------------------------------------------------------------------------------------------- resume
@@ -460,102 +431,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(tmp_path)
     assert network.weight.item() == 0
 
 
-# -------------------------------------------------------------------------------------- checkpoints
-def test_a_state_comes_back_as_it_was(tmp_path):
-    state = {
-        "nested": {"a": {"b": [1, 2.5, None, True, "text", (3, (4,))]}},
-        7: {"int key": -1, True: "bool key", None: 0},
-        ("a", 1): "tuple key",
-        "numbers": [math.inf, -math.inf, 0.1, 2**60],
-        "tensors": [
-            torch.tensor(3.5),
-            torch.tensor([True, False]),
-            torch.arange(3),
-            torch.zeros(0, 2),
-            torch.randn(2, 3).T,
-            torch.randn(3, dtype=torch.float64),
-            torch.randn(2).bfloat16(),
-            torch.tensor([1, 255], dtype=torch.uint8),
-            nn.Parameter(torch.ones(2)),
-        ],
-        "empty": [{}, [], ()],
-    }
-    save_state(tmp_path / "s.safetensors", state)
-    back = load_state(tmp_path / "s.safetensors")
-    state["tensors"][-1] = torch.ones(2)
-    assert_same(back, state)
-    assert [path.name for path in tmp_path.iterdir()] == ["s.safetensors"]
-
-
-def test_not_a_number_comes_back(tmp_path):
-    save_state(tmp_path / "s", {"x": math.nan, "t": torch.tensor(math.nan)})
-    back = load_state(tmp_path / "s")
-    assert math.isnan(back["x"])
-    assert torch.isnan(back["t"])
-
-
-def test_shared_memory_is_written_twice(tmp_path):
-    whole = torch.arange(4.0)
-    save_state(tmp_path / "s", {"a": whole, "b": whole, "c": whole[1:3]})
-    back = load_state(tmp_path / "s")
-    assert back["a"].tolist() == back["b"].tolist() == [0, 1, 2, 3]
-    assert back["c"].tolist() == [1, 2]
-
-
-def test_what_cannot_be_held_is_refused_and_the_old_file_stays(tmp_path):
-    path = tmp_path / "s"
-    save_state(path, {"a": 1})
-    with pytest.raises(TypeError, match="a checkpoint cannot hold object"):
-        save_state(path, {"a": object()})
-    assert load_state(path) == {"a": 1}
-    assert [found.name for found in tmp_path.iterdir()] == ["s"]
-
-
-@pytest.mark.parametrize("damage", ["truncated", "empty", "tensor", "header", "other"])
-def test_a_damaged_checkpoint_is_named(tmp_path, damage):
-    path = tmp_path / "checkpoint.safetensors"
-    save_state(path, {"weights": torch.arange(100.0), "done": 12345})
-    content = path.read_bytes()
-    if damage == "other":
-        save_file({"weights": torch.zeros(3)}, path)
-    else:
-        path.write_bytes({
-            "truncated": content[:-7],
-            "empty": b"",
-            "tensor": content[:-7] + bytes([content[-7] ^ 1]) + content[-6:],
-            "header": content.replace(b"12345", b"12346"),
-        }[damage])  # fmt: skip
-    with pytest.raises(DakitError, match=r"checkpoint\.safetensors: is .*\(truncated or altered\)"):
-        load_state(path)
-
-
 # ----------------------------------------------------------------------------------------- machine
-@pytest.mark.parametrize(
-    ("engine", "message"),
-    [
-        (Engine(device="cuda"), 'engine.device: "cuda" was asked for'),
-        (Engine(device="mps"), 'engine.device: "mps" was asked for'),
-        (Engine(device="auto", precision="fp16"), 'engine.precision: "fp16" needs a GPU'),
-        (Engine(device="cpu", precision="fp16"), 'engine.precision: "fp16" needs a GPU'),
-    ],
-)
-def test_a_device_that_is_not_there(monkeypatch, engine, message):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(DakitError, match=message):
-        accelerator(engine)
-
-
-def test_two_stages_of_one_process_may_differ_in_precision(tmp_path):
-    net = nn.Linear(2, 2)
-    dtypes = []
-    for precision in ("bf16", "fp32", "bf16"):
-        trainer = Trainer(Context(tmp_path, engine=Engine(device="cpu", precision=precision)))
-        with trainer.autocast():
-            dtypes.append(net(torch.randn(3, 2)).dtype)
-    assert dtypes == [torch.bfloat16, torch.float32, torch.bfloat16]
-
-
 def test_images_are_mapped_to_minus_one_and_one(tmp_path):
     batch = torch.tensor([0, 51, 255], dtype=torch.uint8).expand(2, 3, 1, 3)
     for channels_last in (False, True):
@@ -587,50 +463,7 @@ def test_trained_weights_are_copies():
     assert result.classes == ("a", "b")
 
 
-def test_seeds_are_the_same_on_every_machine():
-    assert derive_seed(0, "adapt") == int.from_bytes(hashlib.sha256(b"(0, 'adapt')").digest()[:8], "big") >> 1
-    assert 0 <= derive_seed("x") < 2**63
-    assert len({derive_seed(0, n) for n in range(100)}) == 100
-    assert derive_seed("1") != derive_seed(1)
-    assert derive_seed(1, 2) != derive_seed(12)
-
-
 # --------------------------------------------------------------------------------- found by mutants
-@pytest.mark.parametrize("seed", [0, 5, 2**31 + 1, 2**32 - 1, 2**32 + 3, 2**63 - 1])
-def test_every_generator_has_its_seed(seed):
-    """NumPy's takes 32 bits."""
-    seed_everything(seed)
-    drawn = random.random(), np.random.rand(), float(torch.rand(()))
-    generator = torch.Generator().manual_seed(seed)
-    expected = random.Random(seed).random(), np.random.RandomState(seed & 0xFFFFFFFF).rand()
-    assert drawn == (*expected, float(torch.rand((), generator=generator)))
-
-
-@pytest.mark.parametrize(
-    ("device", "together", "gpu", "on_cpu"),
-    [
-        ("cpu", 1, False, True),
-        ("cpu", 1, True, True),
-        ("cpu", 2, True, True),
-        ("auto", 1, False, False),  # accelerate takes what there is
-        ("auto", 1, True, False),
-        ("auto", 2, True, False),
-        ("auto", 2, False, True),
-        ("cuda", 1, True, False),
-        ("cuda", 2, True, False),
-    ],
-)
-@pytest.mark.parametrize(("precision", "named"), [("fp32", "no"), ("bf16", "bf16")])
-def test_which_device_accelerate_is_told_to_take(monkeypatch, device, together, gpu, on_cpu, precision, named):
-    told = {}
-    monkeypatch.setattr("dakit.training.trainer.processes.count", lambda: together)
-    monkeypatch.setattr("dakit.training.trainer.processes.join", lambda *, cuda: told.update(joined_for_gpu=cuda))
-    monkeypatch.setattr("dakit.training.trainer.torch.cuda.is_available", lambda: gpu)
-    monkeypatch.setattr("dakit.training.trainer.Accelerator", lambda **given: told.update(given))
-    accelerator(Engine(device=device, precision=precision))
-    assert told == {"joined_for_gpu": not on_cpu, "cpu": on_cpu, "mixed_precision": named}
-
-
 @pytest.mark.parametrize(("steps", "lines"), [(3, [1, 2, 3]), (401, [*range(2, 401, 2), 401])])
 def test_the_history_is_the_mean_since_its_last_line(tmp_path, steps, lines):
     """About two hundred lines: one for every step or, of 401 steps, for every second and the last."""
@@ -661,18 +494,3 @@ def test_what_is_placed_to_be_trained_is_in_training_mode_and_what_is_not_is_fro
         frozen = trainer.place(nn.Sequential(nn.Linear(1, 1)).train(before), train=False)
         assert not frozen[0].training
         assert not frozen[0].weight.requires_grad
-
-
-def test_checkpoints_come_by_the_minute(tmp_path, monkeypatch):
-    """Counted from the last one, whichever interval asked for it."""
-    now, saved = [1000.0], []
-    monkeypatch.setattr("dakit.training.trainer.time.monotonic", lambda: now[0])
-    engine = Engine(device="cpu", checkpoint_minutes=2, checkpoint_steps=10)
-    step_done = checkpoints(engine, 0, lambda: saved.append(now[0]))
-    for done, seconds in enumerate((119, 120, 121, 240, 242, 300), 1):
-        now[0] = 1000.0 + seconds
-        step_done(done)
-    assert saved == [1121.0, 1242.0]
-    step_done(14)
-    step_done(15)  # the tenth since the last
-    assert saved == [1121.0, 1242.0, 1300.0]

@@ -8,21 +8,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy import ndimage
 
 from dakit.errors import DakitError
 from dakit_builtins.prepare.faces import (
     Cropping,
-    Face,
     crop_faces,
-    doubtful,
     load_detector,
     read_boxes,
     stance,
     summary,
     weights_file,
 )
-from dakit_builtins.prepare.review import review_sheet, sheet_path
+from patches import (
+    LYING,
+    UPRIGHT,
+    WEAK,
+    PatchDetector,
+    cut,
+    patch,
+    photograph,
+)
 from tiny import Interruption, Unplug
 
 WEIGHTS = Path(__file__).parents[3].parent / "shared" / "data" / "weights" / "yunet_final.pth"
@@ -127,106 +132,6 @@ def test_a_second_call_looks_at_nothing_again_but_boxes(photographs, cropped, mo
     assert again == list(rows.values())
 
 
-KINDS = {  # level of green -> the detector's score of a patch upright, and of one on its head
-    20: (1.0, 0.96),  # as with a face; on its head it is found as if it stood upright
-    60: (0.8, 0.1),  # a weak face
-    100: (0.6, 0.3),  # a weak one that does not look like a face again
-    140: (0.97, 0.97),  # a thing that looks the same from both sides, surely
-    180: (1.0, 0.9),  # a face whose landmarks are nonsense: eyes below the mouth
-    220: (0.85, 0.85),  # a thing, not as surely
-    250: (1.0, 0.96),  # a face that is also seen lying, with landmarks that lie
-}
-FACE, WEAK, FAINT, THING, FOLDED, UNSURE, LYING = KINDS
-
-
-class PatchDetector(torch.nn.Module):
-    """In the place of YuNet: a face is a square, half red, half blue, upright with red above; its green is its kind.
-
-    Like YuNet it gives landmarks of an upright face to one that stands on its head, with a lower score; of lying ones
-    it sees one kind, where it was turned by 90 degrees anticlockwise.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, batch: torch.Tensor) -> list[torch.Tensor]:
-        (pixels,) = batch.double().numpy()
-        red, green, blue = pixels
-        patches = np.abs(red - blue) > 100
-        parts, count = ndimage.label(ndimage.binary_dilation(patches, iterations=8))  # where red meets blue it is grey
-        return [
-            torch.tensor(
-                [row for k in range(count) if (row := self.row(red, green, (parts == k + 1) & patches))]
-            ).reshape(-1, 15)
-        ]
-
-    def row(self, red, green, part) -> list[float]:
-        y, x = np.nonzero(part)
-        left, top, right, bottom = x.min(), y.min(), x.max() + 1, y.max() + 1
-        middle = np.s_[top + (bottom - top) // 4, (left + right) // 2]
-        below = np.s_[bottom - (bottom - top) // 4, (left + right) // 2]
-        if (red[middle] > 100) == (red[below] > 100):
-            if green[middle] < 240 or red[y.mean().astype(int), left + 9] < 100:
-                return []
-            points = [(left + v * (right - left), top + (1 - u) * (bottom - top)) for u, v in UPRIGHT]
-            return [left, top, right, bottom, *np.ravel(points), 0.999]
-        kind = min(KINDS, key=lambda level: abs(level - green[middle]))
-        points = np.array(NONSENSE if kind == FOLDED else UPRIGHT) * (right - left, bottom - top) + (left, top)
-        return [left, top, right, bottom, *points.ravel(), KINDS[kind][int(red[middle] < red[below])]]
-
-
-UPRIGHT = [(0.34, 0.42), (0.66, 0.42), (0.50, 0.60), (0.37, 0.77), (0.63, 0.77)]
-NONSENSE = [(0.1, 0.52), (0.9, 0.52), (0.50, 0.50), (0.2, 0.50), (0.8, 0.50)]
-
-
-def patch(kind: int, side: int, turned: int = 0) -> Image.Image:
-    """One that stands upright, then turned anticlockwise."""
-    image = Image.new("RGB", (side, side), (200, kind, 0))
-    image.paste((0, kind, 200), (0, side // 2, side, side))
-    return image.rotate(turned)
-
-
-def photograph(*patches: tuple[Image.Image, tuple[int, int]], size: tuple[int, int] = (640, 480)) -> Image.Image:
-    image = Image.new("RGB", size, (90, 90, 90))
-    for one, place in patches:
-        image.paste(one, place)
-    return image
-
-
-@pytest.fixture
-def stand_in(monkeypatch):
-    monkeypatch.setattr("dakit_builtins.prepare.faces.load_detector", lambda *_: PatchDetector())
-
-
-@pytest.fixture
-def album(tmp_path, stand_in):
-    """A photograph for each case."""
-    root = tmp_path / "album"
-    (root / "a").mkdir(parents=True)
-    upright = photograph((patch(FACE, 100), (200, 150)))
-    upright.save(root / "a" / "upright.png")
-    upright.rotate(180).save(root / "a" / "on_its_head.png")
-    upright.rotate(90, expand=True).save(root / "a" / "lying.png")
-    exif = Image.Exif()
-    exif[0x112] = 3  # shown after a turn by 180 degrees
-    upright.rotate(180).save(root / "a" / "by_exif.png", exif=exif)
-    photograph((patch(FACE, 100, 180), (100, 100)), (patch(WEAK, 60), (400, 300))).save(root / "half_seen.png")
-    photograph((patch(FACE, 100, 180), (100, 100)), (patch(FACE, 40), (400, 300))).save(root / "both.png")
-    photograph((patch(WEAK, 100), (200, 150))).save(root / "weak.png")
-    for name, kind in (("faint", FAINT), ("thing", THING), ("folded", FOLDED), ("unsure", UNSURE)):
-        photograph((patch(kind, 100), (200, 150))).save(root / f"{name}.png")
-    photograph((patch(FACE, 60), (50, 50)), (patch(FACE, 100), (300, 200))).save(root / "two.png")
-    photograph((patch(FACE, 20), (200, 150))).save(root / "small.png")
-    photograph().save(root / "nobody.png")
-    return root
-
-
-def cut(album: Path, target: Path, **settings) -> dict[str, Face]:
-    rows = crop_faces(album, target, cropping=Cropping(size=64, **settings), weights=Path("none"))
-    return {row.path: row for row in rows}
-
-
 def stands(crop: Path) -> bool:
     """Red above, blue below."""
     with Image.open(crop) as image:
@@ -328,68 +233,6 @@ def test_the_lowest_score_is_the_users(album, tmp_path):
     rows = cut(album, tmp_path / "crops", score=0.98)
     assert rows["thing.png"].reason == rows["weak.png"].reason == "no face found"
     assert rows["a/upright.png"].reason == "found"
-
-
-def test_the_sheet_shows_what_is_doubtful_in_order(album, tmp_path):
-    rows = cut(album, tmp_path / "crops", turned=True)
-    order = [row.path for row in doubtful(rows.values())]
-    assert order == [
-        *("a/lying.png", "a/on_its_head.png", "half_seen.png"),  # they were turned
-        *("faint.png", "weak.png", "unsure.png", "thing.png", "folded.png"),  # 0.6, 0.8, 0.85, 0.97, 1
-        *("both.png", "two.png"),
-    ]
-    count = review_sheet(list(rows.values()), album, tmp_path / "crops", tmp_path / "sheet.png")
-    assert count == len(order) + 2  # and the two that nothing speaks against
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size[0] < 2000
-        picture = np.asarray(sheet.convert("RGB")).astype(int)
-        cells = [picture[y + 30, x + 75] for x, y in places(sheet, count)]
-    # What is cut out stands as it will be learned from: red above (in the row of a third of the way).
-    above = {path: cell[0] > cell[2] for path, cell in zip(order, cells, strict=False)}
-    assert above == dict.fromkeys(order, True)
-
-
-def places(sheet: Image.Image, count: int) -> list[tuple[int, int]]:
-    """Where the pictures begin: columns of 162 pixels, rows of 208 below a heading of 26."""
-    columns = min(10, max(4, count))
-    assert sheet.size == (columns * 162, 26 + -(-count // columns) * 208)
-    return [(k % columns * 162 + 6, 26 + k // columns * 208) for k in range(count)]
-
-
-def test_the_same_crops_give_the_same_sheet(album, tmp_path):
-    rows = list(cut(album, tmp_path / "crops").values())
-    review_sheet(rows, album, tmp_path / "crops", tmp_path / "one.png")
-    review_sheet(rows, album, tmp_path / "crops", tmp_path / "two.png")
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-
-
-def test_a_sheet_is_never_larger_than_100_pictures_and_takes_any_name(tmp_path):
-    patch(FACE, 20).save(tmp_path / "crop.png")
-    names = [f"{i}\n{'long' * 60}" for i in range(120)]
-    rows = [Face(name, "crop.png", 0, 0, 9, 9, 0.9, 5.0, 1, doubt="word " * 200) for name in names]
-    assert review_sheet(rows, tmp_path, tmp_path, tmp_path / "sheet.png") == 100
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        places(sheet, 100)
-    certain = [row._replace(doubt="") for row in rows]
-    assert review_sheet(certain, tmp_path, tmp_path, tmp_path / "sheet.png") == 20
-    assert review_sheet([Face("a", reason="no face found")], tmp_path, tmp_path, tmp_path / "sheet.png") == 0
-
-
-def test_a_sheet_lies_beside_the_images_and_replaces_nothing_else(tmp_path):
-    (tmp_path / "in").mkdir()
-    (tmp_path / "mine.png").write_bytes(b"a photograph")
-    patch(FACE, 20).save(tmp_path / "photograph.png")
-    for name, said in {
-        "in/sheet.png": "lies in",
-        "out/sheet.png": "there is no folder",
-        "sheet.jpg": "expected the name of a PNG file",
-        "mine.png": "is no sheet of dakit's",
-        "photograph.png": "is no sheet of dakit's",
-    }.items():
-        with pytest.raises(DakitError, match=said):
-            sheet_path(tmp_path / name, tmp_path / "in", tmp_path / "out")
-    review_sheet([], tmp_path / "in", tmp_path / "out", tmp_path / "sheet.png")
-    sheet_path(tmp_path / "sheet.png", tmp_path / "in", tmp_path / "out")  # dakit's own may be replaced
 
 
 def test_the_stance_is_a_difference_of_log_odds(stand_in):

@@ -14,7 +14,8 @@ from dakit.data.augment import Augment, Augmentation
 from dakit.data.batches import Batches, too_few
 from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Context, Fraction, ImageSet, Positive, Prediction, Spec, Trained, TransferLoss
-from dakit.training.trainer import Trainer, derive_seed, trained
+from dakit.training.seeds import derive_seed
+from dakit.training.trainer import Trainer, trained
 
 
 class Aligned(NamedTuple):
