@@ -1,6 +1,6 @@
 """A first recipe for one's own images: look at what is there, then write sizes that fit it and the machine.
 
-It is one thing: what is seen of the images decides every line that is written.
+What is seen of the images decides every value; the text around them is ``templates/init.yaml.jinja``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -25,6 +25,9 @@ from dakit.data.splits import Split, own_groups
 from dakit.errors import DakitError
 from dakit.interfaces import File, Folder
 from dakit.registry import Registry
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "source": ("source", "src", "lab", "studio", "clean", "synthetic", "simulated", "simulation", "sim", "controlled"),
@@ -298,7 +301,7 @@ def write_recipe(
     # t-SNE wants at least three images per unit of perplexity
     perplexity = max(1, min(30, (len(source.images) + anchors) // 3 - 1))
     neighbours = min(8, len(source.images))
-    near = f"use: tsne_knn, neighbours: {neighbours}, otherwise: classifier, perplexity: {perplexity}"
+    near = f"{{use: tsne_knn, neighbours: {neighbours}, otherwise: classifier, perplexity: {perplexity}}}"
     big = gpu and size >= 96
     n = len(source.images)
     epochs, least, most = (60, 2000, 40000) if gpu else (20, 300, 1000)
@@ -325,20 +328,32 @@ def write_recipe(
             extra: dict[str, Any] = {"split": split} if role == "target" else {}
             data.append(f"  {role}: {_flow({**one.params, **extra})}  # {_about(one)}")
     values = {
-        "NAME": name, "COMMAND": command, "SIZE": size, "CLASSES": _flow(list(classes)), "DATA": "\n".join(data),
-        "DEEP": networks[0], "SHALLOW": networks[1], "BLOCKS": blocks, "WIDTH": width, "LAYERS": layers, "NEAR": near,
-        "DOWN": downsamplings, "ADVERSARIAL": 1 if big else 0.3, "IDENTITY": 0 if big else 5,
-        "AUX": auxiliary, "PRETRAIN": steps(n, 32), "BATCH": batch(n), "ABATCH": batch(anchors),
-        "TRANSLATION": steps(n, 1 if big else 4), "TBATCH": 1 if big else batch(min(n, look_alike), 4),
-        "T2BATCH": batch(min(n, look_alike), 4),
-        "ADAPT": steps(anchors, 32, 0.5), "LR": "2e-4" if big else "1e-3",
-        "ALR": "2e-4" if big else "5e-4",
-        "NEARQUICK": f"use: feature_knn, neighbours: {min(2, n)}, extractor: classifier",
-        "MACHINE": "a GPU" if gpu else "a machine without a GPU",
-        "NOAUX": "" if "auxiliary" in by_role else
-                 "\n# There is no auxiliary set: the target's training images, without labels, stand in for it.",
+        "name": name, "command": command, "machine": "a GPU" if gpu else "a machine without a GPU",
+        "size": size, "classes": _flow(list(classes)), "data": "\n".join(data), "auxiliary": auxiliary,
+        "deep": networks[0], "shallow": networks[1],
+        "blocks": blocks, "width": width, "layers": layers, "downsamplings": downsamplings,
+        "nearest": near,
+        "nearest_quick": f"{{use: feature_knn, neighbours: {min(2, n)}, extractor: classifier}}",
+        "pretrain_steps": steps(n, 32), "pretrain_batch": batch(n), "lr": "2e-4" if big else "1e-3",
+        "translation_steps": steps(n, 1 if big else 4),
+        "adversarial_weight": 1 if big else 0.3, "identity_weight": 0 if big else 5,
+        "stage_1_batch": 1 if big else batch(min(n, look_alike), 4), "stage_2_batch": batch(min(n, look_alike), 4),
+        "adapt_steps": steps(anchors, 32, 0.5), "adapt_batch": batch(anchors), "adapt_lr": "2e-4" if big else "5e-4",
     }  # fmt: skip
-    return re.sub(r"@(\w+)@", lambda match: str(values[match[1]]), _TEMPLATE)
+    return _template().render(**values)
+
+
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    house = Environment(
+        loader=PackageLoader("dakit.advice", "templates"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return house.get_template("init.yaml.jinja")
 
 
 def _downsamplings(size: int) -> int:
@@ -361,143 +376,3 @@ def _about(one: Found) -> str:
     groups = f", {one.groups} groups" if one.groups else ""
     grey = ", grey" if one.grey == 1 else ""
     return f"{len(one.images)} images, about {one.pixels[0]} x {one.pixels[1]} pixels{grey}{groups}"
-
-
-_TEMPLATE = """\
-# CycleAT on your own images, written by: @COMMAND@
-# Sizes and steps are a first guess, for @MACHINE@; nothing was searched.
-#
-# Look    dakit doctor THIS_FILE                   faults in the images, and how long it will take
-# Try     dakit run THIS_FILE --profile quick      every stage on your images in a few steps: wiring only, no meaning
-# Run     dakit run THIS_FILE                      the rows below; --all-variants for every baseline
-# Change  any value here, or --set adapt.steps=500 on the command line; `dakit show stage train_classifier` explains
-recipe: @NAME@
-title: CycleAT, @NAME@ (macro accuracy in percent)
-method: cycleat
-rows: [s2t, s2t_fine_tune, s_t, cycleat, cycleat_all]     # without labels; fine-tuned; joined; the method, two ways
-seeds: [0]                                # one: of these networks only; [0, 1, 2, 3, 4] for verdicts on methods
-
-engine:
-  device: auto                            # a GPU where there is one
-
-data:
-  size: @SIZE@                                # side in pixels; every image is brought to it
-  classes: @CLASSES@
-  # source: many labelled images; auxiliary: no labels; target: few labels, tested on what its split holds back@NOAUX@
-@DATA@
-
-components:
-  deep: @DEEP@                            # f_S and f_W
-  shallow: @SHALLOW@                      # f_T, the result
-  generator: {use: resnet_generator, blocks: @BLOCKS@, width: @WIDTH@, downsamplings: @DOWN@}
-  discriminator: {use: patchgan, width: @WIDTH@, layers: @LAYERS@}
-  attention: {use: attention_transfer, form: cycleat, beta: 1}
-  nearest: {@NEAR@}
-
-stages:
-  pretrain:                               # f_S learns the source
-    do: train_classifier
-    train: source.all
-    classifier: deep
-    steps: @PRETRAIN@
-    batch_size: @BATCH@
-    lr: @LR@
-    decay_from: 0.5
-    augment: {shift: 0.05}                # flip: 0.5 where left and right mean the same
-  pretrain_shallow:                       # where f_T starts
-    do: train_classifier
-    train: source.all
-    classifier: shallow
-    steps: @PRETRAIN@
-    batch_size: @BATCH@
-    lr: @LR@
-    decay_from: 0.5
-    augment: {shift: 0.05}
-  stage_1:                                # translators from the look of the source to the auxiliary one, and back
-    do: train_translator
-    source: source.all
-    target: @AUX@
-    generator: generator
-    discriminator: discriminator
-    objective: least_squares
-    adversarial_weight: @ADVERSARIAL@                 # lower: the look changes less and settles sooner
-    cycle_weight: 10
-    identity_weight: @IDENTITY@                    # higher: shapes stay where they are
-    steps: @TRANSLATION@
-    batch_size: @TBATCH@
-    lr: @LR@
-    decay_from: 1.0                       # stage_2 goes on
-  stage_2:                                # the same with f_W, which keeps the labels in sight
-    do: train_translator
-    source: source.all
-    target: @AUX@
-    init: stage_1
-    teacher: pretrain.model
-    init_classifier: pretrain.model
-    generator: generator
-    discriminator: discriminator
-    classifier: deep
-    transfer: attention
-    objective: least_squares
-    adversarial_weight: @ADVERSARIAL@
-    cycle_weight: 10
-    identity_weight: @IDENTITY@
-    steps: @TRANSLATION@
-    batch_size: @T2BATCH@
-    lr: @LR@
-    decay_from: 0.5
-  synthesise:                             # every source image in the new look, with its label
-    do: synthesise
-    images: source.all
-    translator: stage_2.translator
-    judge: pretrain.model                 # tells how many labels survive
-  select:                                 # those nearest to the labelled target images
-    do: select
-    pool: synthesise.images
-    anchors: target.train
-    classifier: pretrain.model
-    selector: nearest
-  adapt:                                  # f_T learns the target
-    do: train_classifier
-    train: target.train
-    extra: select.images
-    extra_share: 0.5                      # half of every batch; without it the few target images drown
-    teacher: stage_2.classifier
-    init: pretrain_shallow.model
-    classifier: shallow
-    transfer: attention
-    steps: @ADAPT@
-    batch_size: @ABATCH@
-    lr: @ALR@
-    decay_from: 0.5
-    augment: {shift: 0.05}
-  evaluate:                               # the only reader of the images that the split holds back
-    do: evaluate
-    model: adapt.model
-    test: target.test
-
-variants:                                 # each says what differs from the method
-  s2t: {evaluate.model: pretrain.model}
-  s2t_fine_tune: {adapt.extra: null, adapt.extra_share: null, adapt.teacher: null, adapt.transfer: null}
-  s2t_attention: {adapt.extra: null, adapt.extra_share: null, adapt.teacher: pretrain.model}
-  s2t_att_gen: {synthesise.translator: stage_1.translator, adapt.teacher: pretrain.model}
-  target_only: {adapt.extra: null, adapt.extra_share: null, adapt.teacher: null, adapt.transfer: null, adapt.init: null}
-  s_t: {adapt.extra: source.all, adapt.teacher: null, adapt.transfer: null}
-  f_w: {evaluate.model: stage_2.classifier}
-  cycleat_all: {adapt.extra: synthesise.images}
-
-profiles:
-  quick:                                  # wiring only, on your images; the numbers mean nothing
-    title: "@NAME@, quick: wiring only, the numbers mean nothing"
-    data.size: 32
-    components.deep: {use: resnet_cifar, depth: 8, width: 4}
-    components.shallow: {use: resnet_cifar, depth: 8, width: 4}
-    components.generator: {use: resnet_generator, blocks: 1, width: 4}
-    components.discriminator: {use: patchgan, width: 4, layers: 2}
-    components.nearest: {@NEARQUICK@}
-    pretrain.steps: 5
-    pretrain_shallow.steps: 5
-    stage_1.steps: 2
-    stage_2.steps: 2
-    adapt.steps: 5
-"""

@@ -20,7 +20,8 @@ from pydantic_core import PydanticSerializationError
 from dakit.data.splits import Split
 from dakit.errors import DakitError
 from dakit.interfaces import Engine, plain
-from dakit.recipe.load import COMPONENTS, NAME, ROOT
+from dakit.recipe.rows import COMPONENTS
+from dakit.recipe.sections import DATA_SETTINGS, NAME, Root
 from dakit.registry import KINDS, Entry, Registry, component_kind
 from dakit.signatures import optional, schema, stage_inputs
 from dakit.statistics.measures import METRICS
@@ -32,7 +33,23 @@ MISSING = object()
 _TEXT: Schema = {"type": "string"}
 _NAMED: Schema = {"type": "string", "pattern": f"^{NAME}$"}
 _NAMES: Schema = {"type": "array", "items": _TEXT}
-_OVERRIDES: Schema = {"type": "object", "additionalProperties": {"type": "object"}}
+_OVERRIDES: Schema = {"type": "object", "additionalProperties": {"type": ["object", "null"]}}
+_WHOLE: Schema = {
+    "required": ["method", "data", "stages"],
+    "properties": {
+        "data": {
+            "required": ["size"],
+            "properties": dict.fromkeys(DATA_SETTINGS, True),
+            "additionalProperties": {"type": "object", "required": ["use"]},
+        },
+        "components": {
+            "additionalProperties": {"type": "object", "anyOf": [{"required": ["use"]}, {"required": ["like"]}]}
+        },
+        "stages": {"additionalProperties": {"type": "object", "anyOf": [{"required": ["do"]}, {"required": ["like"]}]}},
+        **{key: {"additionalProperties": {"type": "object"}} for key in ("variants", "profiles")},
+    },
+}
+"""What a recipe needs that builds on no other."""
 
 
 def recipe_schema(registry: Registry) -> Schema:
@@ -52,11 +69,14 @@ def recipe_schema(registry: Registry) -> Schema:
             chosen.append((f"{kind}.{n}", names))
         definitions[kind] = _one_of("do" if kind == "stage" else "use", chosen)
     definitions["component"] = _one_of("use", [pair for kind in COMPONENTS for pair in offered[kind]])
+    for name in ("dataset", "component", "stage"):
+        definitions[f"{name}.entry"] = _entry(name, definitions)
     whole = {"type": "integer", "minimum": 0}
     properties: dict[str, Schema] = {
         "recipe": {**_NAMED, "description": "the name of the recipe, and of its folder of results"},
         "title": {**_TEXT, "description": "the heading of its table"},
         "method": {**_NAMED, "description": "the name of the row that the stages make as they stand here"},
+        "base": {**_TEXT, "description": "the recipe that this one builds on: a shipped one, or a .yaml beside it"},
         "rows": {**_NAMES, "description": "what is run when nobody says otherwise"},
         "baseline": {**_TEXT, "description": "the row that every other is compared with"},
         "metric": {"enum": [*METRICS], "default": "macro_accuracy", "description": "what the table is about"},
@@ -70,16 +90,15 @@ def recipe_schema(registry: Registry) -> Schema:
         },
         "data": {
             "type": "object",
-            "required": ["size"],
             "properties": {
                 "size": {"type": "integer", "minimum": 1, "description": "height and width of the images in pixels"},
                 "classes": {**_NAMES, "minItems": 2, "uniqueItems": True},
                 "on_bad_image": {"enum": ["error", "skip"]},
             },
-            "additionalProperties": _ref("dataset"),
+            "additionalProperties": _ref("dataset.entry"),
         },
-        "components": {"type": "object", "additionalProperties": _ref("component")},
-        "stages": {"type": "object", "additionalProperties": _ref("stage"), "minProperties": 1},
+        "components": {"type": "object", "additionalProperties": _ref("component.entry")},
+        "stages": {"type": "object", "additionalProperties": _ref("stage.entry"), "minProperties": 1},
         "pictures": {**_NAMES, "description": "stages that are made besides what the table needs"},
         "variants": {**_OVERRIDES, "description": "row -> what differs from the method, as stage.parameter: value"},
         "profiles": {**_OVERRIDES, "description": "profile -> what it sets, as stage.parameter: value"},
@@ -89,13 +108,15 @@ def recipe_schema(registry: Registry) -> Schema:
             "description": "row -> class -> percent, from the paper",
         },
     }
-    assert properties.keys() == ROOT.keys(), "every key of a recipe has its schema"
+    assert properties.keys() == Root.model_fields.keys(), "every key of a recipe has its schema"
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "dakit recipe",
         "type": "object",
-        "required": ["recipe", "method", "data", "stages"],
+        "required": ["recipe"],
         "properties": properties,
+        "if": {"required": ["base"]},
+        "else": _WHOLE,
         "additionalProperties": False,
         "$defs": definitions,
     }
@@ -119,6 +140,28 @@ def _one_of(key: str, chosen: list[tuple[str, list[str]]]) -> Schema:
         for name, refs in meant.items()
     ]
     return {"type": "object", "required": [key], "properties": {key: {"enum": list(meant)}}, "allOf": cases}
+
+
+def _entry(kind: str, definitions: Schema) -> Schema:
+    """An entry of ``data``, ``components`` or ``stages``: one by its name, or what changes one above or of the base."""
+    key = "do" if kind == "stage" else "use"
+    like = {"like": {**_TEXT, "description": "an entry above; what it says holds here, but for what stands here"}}
+    named = [name for case in definitions[kind]["allOf"] for name in _definitions_of(case["then"])]
+    every: dict[str, list[Schema]] = {}
+    for name in dict.fromkeys(named):
+        for parameter, value in definitions[name]["properties"].items():
+            if parameter != key and value not in every.setdefault(parameter, []):
+                every[parameter].append(value)
+    parameters = {name: found[0] if not found[1:] else {"anyOf": found} for name, found in every.items()}
+    names = definitions[kind]["properties"][key]
+    part = {key: names, **({} if kind == "dataset" else like), **parameters}
+    whole = {"required": [key]} if kind == "dataset" else {"required": [key], "not": {"required": ["like"]}}
+    changed = {"properties": part, "additionalProperties": False}
+    return {"type": ["object", "null"], "allOf": [{"if": whole, "then": _ref(kind), "else": changed}]}
+
+
+def _definitions_of(schema: Schema) -> list[str]:
+    return [one["$ref"].removeprefix("#/$defs/") for one in schema.get("anyOf", [schema])]
 
 
 def _component(entry: Entry, names: list[str], definitions: Schema) -> Schema:

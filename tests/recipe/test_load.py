@@ -11,10 +11,13 @@ import toys as toy_module
 from dakit.errors import DakitError, RecipeError
 from dakit.files import shipped_recipes
 from dakit.pipeline.preflight import check_data
-from dakit.recipe.load import find_recipe, load_recipe
+from dakit.recipe.base import find_recipe
+from dakit.recipe.load import load_recipe
 from dakit.recipe.plans import Recipe, Reference
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+OLD = Path(__file__).parent / "old"
+"""The shipped recipes as 0.3.0 had them, before rows said what they add."""
 
 
 @pytest.fixture
@@ -170,8 +173,9 @@ def test_a_part_of_what_a_variant_names_stays_as_well(load):
     assert recipe.notes == tuple(f"--set {key}: not for small: {NAMED}" for key in ("shallow.scale", "data.source"))
 
 
-def test_a_parameter_is_left_off_in_rows_whose_variant_took_away_what_it_needs():
-    recipe = load_recipe("cycleat_digits", overrides=["adapt.extra_share=0.25"])
+@pytest.mark.parametrize("file", [OLD / "cycleat_digits.yaml", RECIPES / "cycleat_digits.yaml"])
+def test_a_parameter_is_left_off_in_rows_whose_variant_took_away_what_it_needs(file):
+    recipe = load_recipe(file, overrides=["adapt.extra_share=0.25"])
     shares = {
         row: stage.spec.params["extra_share"]
         for row, plan in recipe.plans.items()
@@ -183,12 +187,16 @@ def test_a_parameter_is_left_off_in_rows_whose_variant_took_away_what_it_needs()
     assert {row for row, share in shares.items() if share is None} == set(without)
     assert {row for row, share in shares.items() if share == 0.5} == set(named)
     assert {row for row, share in shares.items() if share == 0.25} == {"s2t_att_gen", "cycleat", "cycleat_distinct"}
-    assert recipe.notes == (
-        f"--set adapt.extra_share: not for {', '.join(without)}: `extra_share` needs the input `extra`",
-        f"--set adapt.extra_share: not for {', '.join(named)}: {NAMED}",
-    )
+    if file.parent == OLD:
+        assert recipe.notes == (
+            f"--set adapt.extra_share: not for {', '.join(without)}: `extra_share` needs the input `extra`",
+            f"--set adapt.extra_share: not for {', '.join(named)}: {NAMED}",
+        )
+    else:  # its `adapt` says `extra_share: null`, which those rows leave out
+        rows = [row for row in recipe.plans if row in (*without, *named)]
+        assert recipe.notes == (f"--set adapt.extra_share: not for {', '.join(rows)}: {NAMED}",)
     with pytest.raises(RecipeError, match="leaves one side empty"):  # a fault of the method's own row is one
-        load_recipe("cycleat_digits", overrides=["adapt.extra_share=0.001"])
+        load_recipe(file, overrides=["adapt.extra_share=0.001"])
 
 
 def test_one_row_alone(load):
@@ -618,7 +626,135 @@ def test_a_plugin_that_failed_is_named_where_its_component_is_missed(tmp_path, k
     assert "plugin not loaded: dist/name: failed: ImportError: no torch" in str(caught.value)
 
 
+# ------------------------------------------------------------------------- rows that say what they add
+ADAPT = """\
+  adapt:
+    do: toy_train
+    train: target.train
+    extra: select.images
+    teacher: stage_2.classifier
+    init: pretrain.model
+    classifier: shallow
+"""
+ALIKE = (
+    (ADAPT, """\
+  plain: {do: toy_train, train: target.train, init: pretrain.model, classifier: shallow}
+  adapt: {like: plain, extra: select.images, teacher: stage_2.classifier}
+"""),
+    ("  fine_tune: {adapt.extra: null, adapt.teacher: null}", "  fine_tune: {adapt: {like: plain}}"),
+    ("  attention: {adapt.extra: null, adapt.teacher: pretrain.model}",
+     "  attention:\n    adapt:\n      like: plain\n      teacher: pretrain.model"),
+)  # fmt: skip
+ALIKE_TEXT = toy_module.RECIPE
+for old_, new_ in ALIKE:
+    ALIKE_TEXT = ALIKE_TEXT.replace(old_, new_)
+
+
+def test_rows_that_add_are_rows_that_take_away(load):
+    assert load(*ALIKE).plans == load().plans
+
+
+@pytest.mark.parametrize(
+    ("overrides", "note"),
+    [
+        (["adapt.steps=5"], ""),
+        (["adapt.classifier=deep"], ""),
+        (["adapt.extra=synthesise.images"], f"--set adapt.extra: not for fine_tune, attention: {NAMED}"),
+        (["adapt.teacher=pretrain.model"], f"--set adapt.teacher: not for fine_tune: {NAMED}"),
+        (
+            ["adapt.steps=5", "fine_tune:adapt.steps=8", "attention:adapt.classifier=deep"],
+            f"--set adapt.steps: not for fine_tune: {NAMED}",
+        ),
+    ],
+)
+def test_what_is_set_for_the_method_holds_for_rows_that_do_not_decide_it(load, overrides, note):
+    new, old = load(*ALIKE, overrides=overrides), load(overrides=overrides)
+    assert new.plans == old.plans
+    assert new.plans != load().plans
+    assert new.notes == old.notes == ((note,) if note else ())
+
+
+def test_a_stage_has_what_is_set_for_the_one_that_it_is_like(load):
+    recipe = load(*ALIKE, overrides=["plain.steps=7", "attention:adapt.steps=9"])
+    steps = {row: recipe.plan(row).stages[-2].spec.params["steps"] for row in recipe.rows[1:]}
+    assert steps == {"fine_tune": 7, "attention": 9, "att_gen": 7, "cycleat": 7}
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("fine_tune:adapt.teacher=pretrain.model", "fine_tune is the row without adapt.teacher; what differs there is"),
+        ("attention:adapt.teacher=null", "attention is the row with adapt.teacher: pretrain.model; what differs"),
+        ("attention:adapt={like: plain}", "attention is the row without adapt.extra; what differs"),
+        ("variants.fine_tune={}", "variants.fine_tune: a row means what the recipe says"),
+    ],
+)
+def test_no_override_makes_another_row_of_one_that_says_what_it_adds(faults, override, problem):
+    found = faults(*ALIKE, overrides=[override])
+    assert any(problem in line for line in found), found
+
+
+def test_a_profile_holds_for_rows_that_say_what_they_add(load):
+    recipe = load(*ALIKE, profile="big")
+    assert {p.stages[-2].spec.params["steps"] for row, p in recipe.plans.items() if row != "s2t"} == {9}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("      teacher: pretrain.model", "      teacher: pretrain.modell", "pretrain.modell",
+         'stages.adapt.teacher: stage pretrain makes no "modell", did you mean "model"?'),
+        ("      teacher: pretrain.model", "      teachr: pretrain.model", "teachr",
+         'stages.adapt.teachr: stage "toy_train" has no such parameter, did you mean "teacher"?'),
+        ("      like: plain", "      like: plan", "like: plan",
+         'stages.adapt.like: there is no stage "plan", did you mean "plain"?'),
+        ("adapt: {like: plain, extra", "adapt: {like: evaluate, extra", "like: evaluate",
+         "stages.adapt.like: evaluate does not stand above; an entry may be like one that stands above it"),
+        ("adapt: {like: plain, extra", "adapt: {like: adapt, extra", "like: adapt",
+         "stages.adapt.like: adapt does not stand above; an entry may be like one that stands above it"),
+        ("adapt: {like: plain, extra", "adapt: {like: [plain], extra", "like: [plain]",
+         "stages.adapt.like: there is no stage \"['plain']\", did you mean \"plain\"?"),
+        ("shallow}\n  adapt", "shallow, steps: 0}\n  adapt", "steps: 0",
+         "stages.plain.steps: Input should be greater than 0, not 0"),
+        ("shallow}\n  adapt", "shallow, stepps: 2}\n  adapt", "stepps: 2",
+         'stages.plain.stepps: stage "toy_train" has no such parameter, did you mean "steps"?'),
+        ("shallow}\n  adapt", "shalow}\n  adapt", "shalow}",
+         'stages.plain.classifier: there is no component "shalow", did you mean "shallow"?'),
+        ("  shallow: {use: toy_classifier, scale: 0.5}", "  shallow: {like: deeep, scale: 0.5}", "like: deeep",
+         'components.shallow.like: there is no component "deeep", did you mean "deep"?'),
+        ("  shallow: {use: toy_classifier, scale: 0.5}", "  shallow: {like: deep, scalle: 0.5}", "scalle",
+         'components.shallow.scalle: classifier "toy_classifier" has no such parameter, did you mean "scale"?'),
+        ("classifier: deep}", "classifier: {like: deep}}", "classifier: {like: deep}",
+         "stages.pretrain.classifier: needs `use:` with the name of a classifier"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_what_is_alike_is_told_once_where_it_stands(load, tmp_path, known, old, new, line, message):
+    assert ALIKE_TEXT.count(old) == 1
+    text = ALIKE_TEXT.replace(old, new)
+    (tmp_path / "alike.yaml").write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(tmp_path / "alike.yaml", registry=known)
+    (found,) = caught.value.problems
+    assert found.startswith(f"{tmp_path}/alike.yaml:{line_of(line, text)}: {message}")
+
+
 # ----------------------------------------------------------------------------------------- shipped
+@pytest.mark.parametrize("name", sorted(path.stem for path in OLD.glob("*.yaml")))
+def test_recipes_of_0_3_still_load_and_mean_what_today_s_mean(name, registry):
+    old, new = load_recipe(OLD / f"{name}.yaml", registry=registry), load_recipe(name, registry=registry)
+    assert old.profiles == new.profiles
+    for profile in (None, *old.profiles):
+        old, new = (load_recipe(file, profile=profile, registry=registry) for file in (OLD / f"{name}.yaml", name))
+        assert new.plans == old.plans
+        assert list(new.plans) == list(old.plans)
+        same = ("name", "title", "rows", "baseline", "seeds", "engine", "observers", "published", "notes")
+        assert {key: getattr(new, key) for key in same} == {key: getattr(old, key) for key in same}
+
+
+def test_the_flagship_fits_one_screen():
+    assert len((RECIPES / "cycleat_sfew.yaml").read_text().splitlines()) <= 110
+
+
 def test_the_shipped_recipes_are_those_on_disk():
     assert set(shipped_recipes().values()) == set(RECIPES.rglob("*.yaml"))
     assert set(shipped_recipes()) == {

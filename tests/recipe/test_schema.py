@@ -153,6 +153,54 @@ def test_what_is_wrong_is_found_where_it_stands_and_by_dakit_too(installed, tmp_
         load_recipe(tmp_path / "wrong.yaml")
 
 
+PARTS = {  # laid over the toy-like whole: what is there, and where it is wrong
+    "stages": [
+        ({"adapt": {"like": "pretrain", "steps": 3}}, None),
+        ({"adapt": {"like": "pretrain", "do": "train_classifier", "extra": None}}, None),
+        ({"adapt": {"like": 3}}, "stages.adapt.like"),
+        ({"adapt": {"like": "pretrain", "stepps": 3}}, "stages.adapt"),
+        ({"adapt": {"like": "pretrain", "steps": "many"}}, "stages.adapt.steps"),
+        ({"adapt": {"like": "pretrain", "do": "train_clasifier"}}, "stages.adapt.do"),
+    ],
+    "components": [
+        ({"twin": {"like": "deep", "depth": 8}}, None),
+        ({"twin": {"like": "deep", "deepth": 8}}, "components.twin"),
+        ({"twin": {"like": "nearest", "neighbours": 0}}, "components.twin.neighbours"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "entry", "place"), [(section, *case) for section, cases in PARTS.items() for case in cases]
+)
+def test_an_entry_that_is_like_another_is_checked_as_far_as_it_goes(installed, section, entry, place):
+    document = copy.deepcopy(shipped("cycleat_sfew"))
+    document[section] |= entry
+    assert faults(installed, document) == ([place] if place else [])
+
+
+@pytest.mark.parametrize(
+    ("above", "place"),
+    [
+        ({"stages": {"adapt": {"steps": 3}}, "data": {"source": {"ignore": ["NE"]}}}, None),
+        ({"variants": {"s2t": None}, "profiles": {"demo": None}, "stages": {"domains": None}}, None),
+        ({"stages": {"adapt": {"steps": "many"}}}, "stages.adapt.steps"),
+        ({"data": {"source": {"peeple": 3}}}, "data.source"),
+        ({"base": 3}, "base"),
+        ({"recipe": None}, "recipe"),
+    ],
+)
+def test_a_recipe_with_a_base_may_hold_parts(installed, above, place):
+    document = {"recipe": "mine", "base": "cycleat_sfew", **above}
+    assert faults(installed, document) == ([place] if place else [])
+    if place is None:  # which one without a base may not
+        assert faults(installed, {key: value for key, value in document.items() if key != "base"})
+        whole = copy.deepcopy(shipped("cycleat_sfew"))
+        for section, entries in above.items():
+            whole[section] |= entries
+        assert faults(installed, whole)
+
+
 def test_what_cannot_be_described_is_left_out_or_open(tmp_path):
     (tmp_path / "odd.py").write_text(
         "from typing import Literal\n"
