@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from dakit.training.weights import load_weights as load_weights
     from dakit.training.weights import read_weights as read_weights
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 __all__ = [
     "IMAGE_SUFFIXES",
     "Augment",

@@ -66,24 +66,3 @@ def _reflection(size: int, pad: int, dtype: torch.dtype, device: torch.device) -
     """``(size + 2 pad, size)``: which position each padded one repeats."""
     places = torch.arange(-pad, size + pad).abs()
     return F.one_hot(size - 1 - (size - 1 - places).abs(), size).to(device, dtype)
-
-
-class ConvToFew(nn.Conv2d):
-    """A convolution onto a few channels, such as the three of an image; stride 1, no padding.
-
-    ``y[o, i, j] = b[o] + sum_k r[k, o, i + k, j]`` with ``r[k, o, i, j] = sum_{c, l} w[o, c, k, l] x[c, i, j + l]``:
-    one convolution by single rows onto ``k`` times as many channels, whose results are shifted and added. The same sums
-    in another order; a CPU computes channels in blocks of sixteen, of which three would leave most empty
-    (2.5 to 3 times as fast there, 7 x 7, 64 to 3 channels).
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """``(B, C, H, W)`` to ``(B, O, H - k + 1, W - k + 1)``."""
-        out, channels, rows, columns = self.weight.shape
-        kernels = self.weight.permute(2, 0, 1, 3).reshape(rows * out, channels, 1, columns)
-        by_row = F.conv2d(input, kernels)
-        by_row = by_row.view(len(input), rows, out, *by_row.shape[2:])
-        height = input.shape[2] - rows + 1
-        parts = [by_row[:, k, :, k : k + height] for k in range(rows)]
-        assert self.bias is not None
-        return sum(parts, self.bias[:, None, None])

@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from dakit_builtins.layers import ConvToFew, InstanceNorm, ReflectionPad, _Reflected
+from dakit_builtins.layers import InstanceNorm, ReflectionPad, _Reflected
 
 
 def by_hand(x: Tensor) -> Tensor:
@@ -39,21 +38,6 @@ def test_layers_stay_in_the_precision_of_their_input(layout: torch.memory_format
     assert padded.dtype == normed.dtype == torch.bfloat16
     assert torch.equal(padded.float(), nn.ReflectionPad2d(2)(x.float()))
     torch.testing.assert_close(normed.float(), by_hand(x.float()), rtol=2e-2, atol=2e-2)  # bf16 has 8 bits
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("kernel", [7, 4, 1])
-def test_a_convolution_to_few_channels_is_a_convolution(kernel: int, layout: torch.memory_format) -> None:
-    torch.manual_seed(0)
-    layer = ConvToFew(5, 3, kernel).double()
-    x = torch.randn(2, 5, 9, 11, dtype=torch.float64).to(memory_format=layout).requires_grad_()
-    found = []
-    for made in (layer(x), F.conv2d(x, layer.weight, layer.bias)):
-        wanted = torch.linspace(-1, 1, made.numel(), dtype=torch.float64).view_as(made)
-        found.append([made, *torch.autograd.grad(made, [x, *layer.parameters()], wanted)])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
-    assert layer(x).is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize("pad", [1, 3])

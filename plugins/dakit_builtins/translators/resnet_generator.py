@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain, pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from dakit.errors import DakitError
 from dakit.interfaces import Positive
 from dakit.parameters import checked
-from dakit_builtins.layers import ConvToFew, InstanceNorm, ReflectionPad
+from dakit_builtins.layers import InstanceNorm, ReflectionPad
 from dakit_builtins.winograd import WinogradConv2d
 
 
@@ -45,6 +46,8 @@ class ResnetGenerator(nn.Module):
     11378179
     """
 
+    version: ClassVar[int] = 2
+
     def __init__(
         self, *, blocks: Positive = 9, width: Positive = 64, downsamplings: Positive = 2, winograd: bool = False
     ) -> None:
@@ -60,7 +63,7 @@ class ResnetGenerator(nn.Module):
             *(_Block(widths[-1], WinogradConv2d if winograd else nn.Conv2d) for _ in range(blocks)),
             *chain.from_iterable(map(_normed, up)),
             ReflectionPad(3),
-            ConvToFew(width, 3, 7),
+            nn.Conv2d(width, 3, 7),
             nn.Tanh(),
         )
         for module in self.modules():
