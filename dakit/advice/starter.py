@@ -301,7 +301,6 @@ def write_recipe(
     # t-SNE wants at least three images per unit of perplexity
     perplexity = max(1, min(30, (len(source.images) + anchors) // 3 - 1))
     neighbours = min(8, len(source.images))
-    near = f"{{use: tsne_knn, neighbours: {neighbours}, otherwise: classifier, perplexity: {perplexity}}}"
     big = gpu and size >= 96
     n = len(source.images)
     epochs, least, most = (60, 2000, 40000) if gpu else (20, 300, 1000)
@@ -313,10 +312,6 @@ def write_recipe(
         wanted = images * epochs / size * factor
         return int(-(-min(max(wanted, least * factor), most * factor) // 50) * 50)
 
-    if big:
-        networks = [f"{{use: timm, arch: resnet{depth}, initialisation: normal_002}}" for depth in (50, 18)]
-    else:
-        networks = [f"{{use: resnet_cifar, depth: {depth}}}" for depth in ((38, 14) if gpu else (14, 8))]
     width = 64 if gpu else 16
     layers = 3 if size >= 128 else 2
     blocks = (9 if size >= 256 else 6) if gpu else 3
@@ -330,10 +325,9 @@ def write_recipe(
     values = {
         "name": name, "command": command, "machine": "a GPU" if gpu else "a machine without a GPU",
         "size": size, "classes": _flow(list(classes)), "data": "\n".join(data), "auxiliary": auxiliary,
-        "deep": networks[0], "shallow": networks[1],
+        "gpu": gpu, "big": big,
         "blocks": blocks, "width": width, "layers": layers, "downsamplings": downsamplings,
-        "nearest": near,
-        "nearest_quick": f"{{use: feature_knn, neighbours: {min(2, n)}, extractor: classifier}}",
+        "neighbours": neighbours, "perplexity": perplexity, "neighbours_quick": min(2, n),
         "pretrain_steps": steps(n, 32), "pretrain_batch": batch(n), "lr": "2e-4" if big else "1e-3",
         "translation_steps": steps(n, 1 if big else 4),
         "adversarial_weight": 1 if big else 0.3, "identity_weight": 0 if big else 5,
