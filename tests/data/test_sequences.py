@@ -20,7 +20,7 @@ def test_integers_are_pythons_own_in_four_bytes() -> None:
         assert all(type(one) is int for one in made)
         assert made.itemsize == 4
         assert np.asarray(made).dtype == np.int32
-    for wrong in ([2**31], np.array([2**31]), np.array([-(2**31) - 1])):
+    for wrong in ([2**31], np.array([2**31]), np.array([0, 2**31]), np.array([-(2**31) - 1, 0])):
         with pytest.raises(OverflowError):
             integers(wrong)
 
