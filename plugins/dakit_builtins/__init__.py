@@ -13,6 +13,7 @@ from dakit.hookspecs import Factories, hookimpl
 def dakit_datasets() -> Factories:
     """Labelled and unlabelled images from folders, manifests, published layouts, and a renderer."""
     from dakit_builtins.datasets.bu3dfe import bu3dfe
+    from dakit_builtins.datasets.clothes import clothes
     from dakit_builtins.datasets.digits import digits
     from dakit_builtins.datasets.emotionet import emotionet
     from dakit_builtins.datasets.image_folder import image_folder
@@ -23,6 +24,7 @@ def dakit_datasets() -> Factories:
 
     return {
         "bu3dfe": bu3dfe,
+        "clothes": clothes,
         "digits": digits,
         "emotionet": emotionet,
         "image_folder": image_folder,
