@@ -70,7 +70,7 @@ def test_the_order_of_the_recipes_classes_is_kept_and_another_class_refused() ->
     turned = clothes(8, CLASSES[::-1], part="product")
     assert turned.classes == CLASSES[::-1]
     assert Counter(turned.labels)[CLASSES[::-1].index("shoes")] == 270
-    with pytest.raises(DakitError, match='"t-shirt" .* not among the classes'):
+    with pytest.raises(DakitError, match=r'"t-shirt" .* not among the classes'):
         clothes(8, CLASSES[:-1], part="real")
 
 
