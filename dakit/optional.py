@@ -31,12 +31,14 @@ OPTIONAL: Mapping[str, Mapping[str, Sort]] = {
     "classifier": {**_EVERY, "stem": 1},
     "transfer_loss": {**_EVERY, "condense": 1, "zero_when_equal": "flag"},
     "selector": {**_EVERY, "together": "flag", "embed": "method"},
+    "estimator": {**_EVERY, "check": 1},
     "observer": {**_EVERY, **_EVENTS},
     "stage": {**_EVERY, "together": "flag", "check": 1, "check_sizes": 1, "makes": 1},
 }
 """For each kind the optional names that stand in a class; see :mod:`dakit.interfaces` for what they mean.
 
-Two are attributes of what is built: ``head`` of a classifier and ``parts`` of a dataset; :func:`near` finds those.
+Three are attributes of what is built: ``head`` of a classifier, ``parts`` of a dataset, both of which :func:`near`
+finds, and ``facts`` of an estimator.
 """
 
 

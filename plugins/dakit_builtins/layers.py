@@ -87,3 +87,31 @@ class ConvToFew(nn.Conv2d):
         parts = [by_row[:, k, :, k : k + height] for k in range(rows)]
         assert self.bias is not None
         return sum(parts, self.bias[:, None, None])
+
+
+class FittedLinear(nn.Module):
+    """``features @ weight.T + bias``, put there once by :meth:`take`: what linear estimators of scikit-learn give.
+
+    Buffers, as no gradient trains them: ``weight`` ``(K, D)`` and ``bias`` ``(K,)``, empty before.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.empty(0, 0))
+        self.register_buffer("bias", torch.empty(0))
+
+    def take(self, coefficients: Any, intercepts: Any) -> None:
+        """One row a class, ``(K, D)`` and ``(K,)``; or of two classes one row d, whose logits are then -d/2 and d/2:
+        their softmax is the logistic function of d.
+        """
+        weight, bias = (torch.as_tensor(values, dtype=torch.float64) for values in (coefficients, intercepts))
+        if len(weight) == 1:
+            weight, bias = torch.cat([-weight / 2, weight / 2]), torch.cat([-bias / 2, bias / 2])
+        self.weight, self.bias = weight.float(), bias.float()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, D)`` to ``(B, K)``."""
+        return F.linear(features, self.weight, self.bias)
