@@ -110,7 +110,7 @@ class FittedLinear(nn.Module):
         weight, bias = (torch.as_tensor(values, dtype=torch.float64) for values in (coefficients, intercepts))
         if len(weight) == 1:
             weight, bias = torch.cat([-weight / 2, weight / 2]), torch.cat([-bias / 2, bias / 2])
-        self.weight, self.bias = weight.float(), bias.float()
+        self.weight, self.bias = weight.float().contiguous(), bias.float().contiguous()
 
     def forward(self, features: Tensor) -> Tensor:
         """``(B, D)`` to ``(B, K)``."""

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from dakit.data.folds import best
+from dakit.errors import DakitError
 from dakit.interfaces import Fraction, LabelledFeatures
 from dakit.parameters import checked
 from dakit_builtins.layers import FittedLinear
@@ -23,6 +24,9 @@ class LDA(nn.Module):
         shrinkage: from 0 (the covariance as it is, which needs more images than features) to 1 (variances alone); "auto"
             is that of Ledoit and Wolf; of several numbers the best by inner folds, as in logistic regression.
         balanced: all classes are equally likely; else as often as they are among the labelled images.
+
+    Raises:
+        DakitError: (when fitted) there are not more images than classes.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class LDA(nn.Module):
 
         rows, labels = known.features.numpy().astype(np.float64), known.labels.numpy()
         classes = int(labels.max()) + 1
+        if len(labels) <= classes:
+            raise DakitError(f"lda needs more labelled images than classes, not {len(labels)} of {classes}")
         priors = np.full(classes, 1 / classes) if self.balanced else None
 
         def model(shrinkage: Any) -> Any:
