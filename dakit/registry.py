@@ -153,7 +153,8 @@ class Registry:
 
     def _inner(self, factory: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters, with a Spec for each component that is written out in one of them."""
-        made, problems = dict(params), []
+        made = dict(params)
+        problems: list[tuple[tuple[str, ...], str]] = []
         for name, value in params.items():
             inner = component_kind(parameter_types(factory).get(name))
             if inner is None or value is None or isinstance(value, Spec):

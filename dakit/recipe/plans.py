@@ -80,9 +80,11 @@ class Plan:
 
     @property
     def weights(self) -> str:
-        """Which weights the last stage evaluates: those of the "last" step, or by "validation"."""
+        """Which weights the last stage evaluates: those of the "last" step, by "validation", or "fitted" in none."""
         model = self.stages[-1].inputs.get("model")
         maker = next((stage for stage in self.stages if model and stage.name == model.producer), None)
+        if maker and maker.spec.name.rpartition("/")[2] == "fit_head":
+            return "fitted"
         return str(maker.spec.params.get("choose", "last")) if maker else "last"
 
     @property

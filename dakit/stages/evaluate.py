@@ -94,5 +94,5 @@ class Evaluate:
         """The same where a frozen network has perhaps seen the images already, for another row, fold or seed."""
         features, head = Features(trainer, frozen_network(model)).of(images, title), head_of(model)
         with torch.no_grad():
-            parts = [head(rows).softmax(1).numpy() for rows in features.split(self.batch_size)]
+            parts = [head(rows).softmax(1).numpy() for rows in torch.split(features, self.batch_size)]
         return np.concatenate(parts)

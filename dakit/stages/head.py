@@ -100,7 +100,9 @@ class FitHead:
         known, present = _labelled({name: (shown[name], seen[name]) for name in ("train", "extra") if name in seen})
         absent = [name for label, name in enumerate(train.classes) if label not in present.tolist()]
         if len(present) < 2:
-            raise DakitError(f"images of two classes or more are needed to fit on; there are none of {', '.join(absent)}")
+            raise DakitError(
+                f"images of two classes or more are needed to fit on; there are none of {', '.join(absent)}"
+            )
         if absent:
             ctx.warn(f"no image of {', '.join(absent)} is there to fit on: no image will be taken for one")
         unknown = seen.get("unlabelled")

@@ -54,7 +54,7 @@ class Head(nn.Module):
         self.classes = classes
         self.register_buffer("present", torch.empty(0, dtype=torch.int64) if present is None else present)
         self.register_buffer("temperature", torch.tensor(temperature, dtype=torch.float32))
-        self.register_load_state_dict_pre_hook(_take_shapes)
+        self.register_load_state_dict_pre_hook(_take_shapes)  # type: ignore[no-untyped-call]
 
     def forward(self, features: Tensor) -> Tensor:
         """``(B, D)`` to ``(B, K)``, in fp32."""
@@ -81,7 +81,7 @@ def _take_shapes(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_
                     continue
                 empty = torch.empty_like(found, device=value.device)
                 parameter = isinstance(value, nn.Parameter)
-                own[name] = nn.Parameter(empty, value.requires_grad) if parameter else empty  # type: ignore[assignment]
+                own[name] = nn.Parameter(empty, value.requires_grad) if parameter else empty
 
 
 @checked
@@ -190,7 +190,9 @@ class Features:
             DakitError: a feature is NaN or infinite, or an image cannot be read.
         """
         rows: Tensor | None = None
-        wanted = [(base, *np.unique(index // CHUNK, return_inverse=True), index, at) for base, index, at in _bases(images)]
+        wanted = [
+            (base, *np.unique(index // CHUNK, return_inverse=True), index, at) for base, index, at in _bases(images)
+        ]
         observers, done = self.trainer.ctx.observers, 0
         for observer in observers:
             observer.work_started(title, sum(len(chunks) for _, chunks, *_ in wanted))
@@ -217,8 +219,8 @@ class Features:
         found = self._computed(source.reader.read(places).images)
         if not bool(torch.isfinite(found).all()):
             raise DakitError(
-                f"{self.network.spec.name}: the features of images {places.start} to {places.stop - 1} of a set are not "
-                f"all finite in {self.trainer.ctx.engine.precision}; precision: fp32, or other weights, may help"
+                f"{self.network.spec.name}: the features of images {places.start} to {places.stop - 1} of a set are "
+                f"not all finite in {self.trainer.ctx.engine.precision}; precision: fp32, or other weights, may help"
             )
         if self._keeps:
             try:
@@ -227,7 +229,9 @@ class Features:
             except OSError as error:
                 self._keeps = False
                 for observer in self.trainer.ctx.observers:
-                    observer.message(f"{path.parent}: features cannot be kept: {error.strerror}; they are computed anew")
+                    observer.message(
+                        f"{path.parent}: features cannot be kept: {error.strerror}; they are computed anew"
+                    )
         return found
 
     def _computed(self, pixels: Tensor) -> Tensor:

@@ -53,7 +53,8 @@ def test_the_best_is_that_with_most_macro_accuracy_on_images_held_out():
     generator = np.random.default_rng(0)
     labels = generator.integers(3, size=90)
     rows = generator.normal(size=(90, 6)) + np.eye(3, 6)[labels] * 1.5
-    known = LabelledFeatures(torch.from_numpy(rows).float(), torch.from_numpy(labels), [f"#{i}" for i in range(90)], torch.zeros(90, dtype=torch.bool))  # fmt: skip
+    every, none = [f"#{i}" for i in range(90)], torch.zeros(90, dtype=torch.bool)
+    known = LabelledFeatures(torch.from_numpy(rows).float(), torch.from_numpy(labels), every, none)
     candidates = (1e-4, 0.01, 1.0)
     chosen, facts = best(known, rows, candidates, lambda C: LogisticRegression(C=C))
     scores = []

@@ -102,9 +102,7 @@ def test_evaluate_gives_what_the_network_and_its_head_give(tmp_path: Path, logis
     assert said.indices.tolist() == list(range(1, 90, 2))
 
 
-def test_the_temperature_is_that_with_the_lowest_cross_entropy_out_of_fold(
-    tmp_path: Path, logistic: Spec[Any]
-) -> None:
+def test_the_temperature_is_that_with_the_lowest_cross_entropy_out_of_fold(tmp_path: Path, logistic: Spec[Any]) -> None:
     """By hand over the same folds; predictions stay, and only train's images are held out."""
     source, target, test = coloured(60, shift=20), coloured(40, seed=1), coloured(45, seed=2)
     ctx = context(tmp_path)

@@ -15,7 +15,16 @@ from dakit.interfaces import Context, Engine, Prediction, Spec, Trained
 from dakit.testing.stages import SmallEstimator
 from dakit.training import frozen
 from dakit.training.frozen import (
-    ABSENT, CHUNK, Features, FrozenFeatures, Head, frozen_network, head_of, is_frozen, starting_network, with_head,
+    ABSENT,
+    CHUNK,
+    Features,
+    FrozenFeatures,
+    Head,
+    frozen_network,
+    head_of,
+    is_frozen,
+    starting_network,
+    with_head,
 )  # fmt: skip
 from dakit.training.trainer import Trainer, load_state
 
@@ -195,7 +204,7 @@ def test_temperature_and_absent_classes() -> None:
 
 
 def test_logits_are_exact_under_autocast() -> None:
-    model, head = fitted()
+    _, head = fitted()
     rows = torch.rand(3, 4)
     with torch.autocast("cpu", torch.bfloat16):
         said = head(rows.bfloat16())

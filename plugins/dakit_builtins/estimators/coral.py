@@ -20,8 +20,8 @@ class Coral(nn.Module):
     .. math:: x \mapsto (x - \mu_S) \, C_S^{-1/2} \, C_T^{1/2} + \mu_T, \qquad
         C = \mathrm{cov} + \lambda \, \bar\sigma^2 I
 
-    with :math:`\bar\sigma^2` the mean variance of a feature over both domains. The source are the images of ``extra``, or
-    of ``train`` where there is no ``extra``; the target are those of ``unlabelled``, with those of ``train`` where
+    with :math:`\bar\sigma^2` the mean variance of a feature over both domains. The source are the images of ``extra``,
+    or of ``train`` where there is no ``extra``; the target are those of ``unlabelled``, with those of ``train`` where
     there is an ``extra``. Only source features are changed, so that a new image is classified as it is.
 
     Source: Sun, Feng, Saenko, *Return of frustratingly easy domain adaptation*, AAAI 2016; there features are
@@ -74,4 +74,5 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
     real = values > 1e-12 * values[-1].clamp(min=1e-300)
     powers = torch.where(real, values.clamp(min=1e-300) ** exponent, 0.0)
-    return (vectors * powers) @ vectors.T
+    power: Tensor = (vectors * powers) @ vectors.T
+    return power

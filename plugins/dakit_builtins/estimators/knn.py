@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dakit.data.folds import best
+from dakit.data.folds import best, inner_folds
 from dakit.interfaces import LabelledFeatures, Positive
 from dakit.parameters import checked
 
@@ -17,12 +17,12 @@ from dakit.parameters import checked
 class KNN(nn.Module):
     r"""The votes of the k nearest labelled images, as scikit-learn's ``KNeighborsClassifier`` counts them.
 
-    Logits are :math:`\log \frac{n_j + 1 / K}{k + 1}`, with n the votes for a class: of equal votes the first class wins,
-    and no probability is 0. All features stay with the classifier.
+    Logits are :math:`\log \frac{n_j + 1 / K}{k + 1}`, with n the votes for a class: of equal votes the first class
+    wins, and no probability is 0. All features stay with the classifier.
 
     Args:
-        neighbours: k, at most as many as there are images; of several the best by inner folds, as in logistic
-            regression.
+        neighbours: k, at most as many as there are images (in inner folds: in these); of several the best by inner
+            folds, as in logistic regression.
         metric: "cosine" distance (the angle alone) or "euclidean".
     """
 
@@ -50,15 +50,10 @@ class KNN(nn.Module):
         """Keep all of it."""
         from sklearn.neighbors import KNeighborsClassifier
 
-        class Nearest(KNeighborsClassifier):  # type: ignore[misc]
-            """With as many neighbours as there are, where more are asked for."""
-
-            def fit(self, rows: Any, labels: Any) -> Any:
-                self.n_neighbors = min(self.n_neighbors, len(rows))
-                return super().fit(rows, labels)
+        fewest = min((len(fitted) for fitted, _ in inner_folds(known)), default=len(known.features))
 
         def model(k: int) -> Any:
-            return Nearest(n_neighbors=k, metric=self.metric)
+            return KNeighborsClassifier(n_neighbors=min(k, fewest), metric=self.metric)
 
         chosen, self.facts["neighbours"] = best(known, known.features.numpy(), self.neighbours, model)
         self.votes = torch.ones(min(chosen, len(known.features)))

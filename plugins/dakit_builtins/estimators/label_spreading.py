@@ -21,8 +21,8 @@ FLOOR = 1e-6
 class LabelSpreading(nn.Module):
     """Labels spread from image to similar image, unlabelled ones too; scikit-learn's ``LabelSpreading`` (kernel knn).
 
-    Features are brought to length 1, so that neighbours are those of the smallest angle. A new image has the mean of what
-    became of its neighbours, labelled and unlabelled; logits are the logarithms of that, with a floor of 1e-6. All
+    Features are brought to length 1, so that neighbours are those of the smallest angle. A new image has the mean of
+    what became of its neighbours, labelled and unlabelled; logits are the logarithms of that, with a floor of 1e-6. All
     features, those of unlabelled images too, are in memory and stay with the classifier.
 
     Source: Zhou et al., *Learning with local and global consistency*, NIPS 2004.

@@ -21,8 +21,8 @@ class LDA(nn.Module):
     Each class is a normal distribution, all with one covariance; logits are the logarithms of what they give.
 
     Args:
-        shrinkage: from 0 (the covariance as it is, which needs more images than features) to 1 (variances alone); "auto"
-            is that of Ledoit and Wolf; of several numbers the best by inner folds, as in logistic regression.
+        shrinkage: from 0 (the covariance as it is, which needs more images than features) to 1 (variances alone);
+            "auto" is that of Ledoit and Wolf; of several numbers the best by inner folds, as in logistic regression.
         balanced: all classes are equally likely; else as often as they are among the labelled images.
 
     Raises:

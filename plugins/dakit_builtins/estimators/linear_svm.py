@@ -20,8 +20,8 @@ Strength = Annotated[float, annotated_types.Gt(0)]
 class LinearSVM(nn.Module):
     """A linear support vector machine, each class against the rest, scikit-learn's ``LinearSVC`` (squared hinge).
 
-    Logits are the margins; they are no log-probabilities, for which ``calibrate`` of ``fit_head`` is there. Features are
-    taken as they are, not scaled.
+    Logits are the margins; they are no log-probabilities, for which ``calibrate`` of ``fit_head`` is there. Features
+    are taken as they are, not scaled.
 
     Args:
         C: inverse strength of the penalty; of several, from strong to weak penalty, the best by inner folds, as in

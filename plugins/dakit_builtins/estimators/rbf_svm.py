@@ -20,9 +20,9 @@ Strength = Annotated[float, annotated_types.Gt(0)]
 class RbfSVM(nn.Module):
     r"""A support vector machine with the kernel :math:`\exp(-\gamma \lVert x - z \rVert^2)`, scikit-learn's ``SVC``.
 
-    Each pair of classes has its margin; a class's logit is the number of pairs that it wins plus the sum of its margins,
-    squeezed into a third (scikit-learn's ``decision_function_shape="ovr"``, with ``break_ties``). Such logits are no
-    log-probabilities, for which ``calibrate`` of ``fit_head`` is there.
+    Each pair of classes has its margin; a class's logit is the number of pairs that it wins plus the sum of its
+    margins, squeezed into a third (scikit-learn's ``decision_function_shape="ovr"``, with ``break_ties``). Such
+    logits are no log-probabilities, for which ``calibrate`` of ``fit_head`` is there.
 
     Args:
         C: inverse strength of the penalty; of several, from strong to weak penalty, the best by inner folds, as in

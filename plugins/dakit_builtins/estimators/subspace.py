@@ -78,4 +78,5 @@ def _directions(rows: Tensor, count: int) -> Tensor:
     """The principal directions of the largest variance, ``(D, count)``, each with its largest value positive."""
     axes = torch.linalg.svd(rows - rows.mean(0), full_matrices=False).Vh[:count].T
     largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-    return axes * largest.sign()
+    signed: Tensor = axes * largest.sign()
+    return signed

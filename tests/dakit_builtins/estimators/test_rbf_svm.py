@@ -15,7 +15,9 @@ def test_it_is_scikit_learn_s(classes, gamma, tmp_path):
     new, _ = clusters(classes, 50, seed=1)
     estimator = RbfSVM(C=10.0, gamma=gamma)
     estimator.fit(known(rows, labels), None)
-    theirs = SVC(C=10.0, gamma=gamma, class_weight="balanced", break_ties=True).fit(rows.double().numpy(), labels.numpy())
+    theirs = SVC(C=10.0, gamma=gamma, class_weight="balanced", break_ties=True).fit(
+        rows.double().numpy(), labels.numpy()
+    )
     said = logits(estimator, new)
     assert said == pytest.approx(either_side(theirs.decision_function(new.double().numpy())), abs=1e-5)
     assert np.array_equal(said.argmax(1), theirs.predict(new.double().numpy()))
