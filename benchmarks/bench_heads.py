@@ -28,7 +28,7 @@ from dakit.training.trainer import Trainer
 REGISTRY = Registry(find_plugins())
 SOURCE, TARGET, CLASSES, FOLDS, SEEDS = 300, 200, 7, 5, 3
 CHANCE = 4.0
-"""The standard deviation of noise beside a difference of 1 between classes: fits take as many steps as on photographs."""
+"""The standard deviation of noise beside a difference of 1 between classes."""
 
 
 def images(count: int, size: int, seed: int) -> TensorImages:

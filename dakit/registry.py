@@ -159,8 +159,9 @@ class Registry:
             inner = component_kind(parameter_types(factory).get(name))
             if inner is None or value is None or isinstance(value, Spec):
                 continue
+            an = "an" if inner[0] in "aeiou" else "a"
             if not isinstance(value, Mapping) or not isinstance(value.get("use"), str):
-                text = f"expected a {inner} written out here, {{use: NAME, ...}}, not {value!r}"
+                text = f"expected {an} {inner} written out here, {{use: NAME, ...}}, not {value!r}"
                 problems.append(((name,), text))
                 continue
             try:
