@@ -139,6 +139,29 @@ def head_of(model: Trained[Classifier]) -> Head:
     return head.eval()
 
 
+def to_train(model: Trained[Classifier]) -> Trained[Classifier]:
+    """A network to go on training from: of one that :func:`with_head` made the network, the fitted head its own.
+
+    Raises:
+        DakitError: that cannot be, as the fitted head is not linear, or the network has no linear ``head``.
+    """
+    if not is_frozen(model):
+        return model
+    network, head = frozen_network(model), head_of(model)
+    name = model.spec.params["estimator"].name
+    weight = network.state.get("head.weight")
+    if weight is None or weight.shape[0] != len(model.classes) or "head.bias" not in network.state or weight.ndim != 2:
+        raise DakitError(f"init: {network.spec.name} has no linear head to put what {name} has fitted into")
+    points = torch.randn(8, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        bias = head(torch.zeros(1, weight.shape[1]))[0]
+        fitted = (head(torch.eye(weight.shape[1])) - bias).T.contiguous()
+        expected = points @ fitted.T + bias
+        if not torch.allclose(head(points), expected, rtol=1e-3, atol=1e-3 * max(1.0, float(expected.abs().max()))):
+            raise DakitError(f"init: what {name} has fitted is not linear in the features; logistic or lda, say, is")
+    return Trained(network.spec, {**network.state, "head.weight": fitted, "head.bias": bias}, model.classes)
+
+
 @lru_cache(maxsize=1)
 def starting_network(spec: Spec[Classifier], classes: tuple[str, ...]) -> Trained[Classifier]:
     """A network as its parameters make it, with the weights that they name; what is drawn is drawn with one seed.

@@ -24,6 +24,7 @@ from dakit.training.frozen import (
     head_of,
     is_frozen,
     starting_network,
+    to_train,
     with_head,
 )  # fmt: skip
 from dakit.training.trainer import Trainer, load_state
@@ -193,6 +194,22 @@ def test_network_and_head_are_one_classifier() -> None:
     assert torch.equal(head_of(model)(said.features), said.logits)
 
 
+def test_a_linear_head_becomes_the_network_s_own_to_go_on_from() -> None:
+    curved, linear = Curved(), Linear()
+    curved.weight, curved.bias = torch.rand(3, 4), torch.rand(3)
+    model = with_head(network(), Spec("estimator", "curved", {}, Curved), Head(curved, 3, torch.arange(3)))
+    with pytest.raises(DakitError, match="init: what curved has fitted is not linear"):
+        to_train(model)
+    linear.weight, linear.bias = torch.rand(3, 4), torch.rand(3)
+    model = with_head(network(), Spec("estimator", "linear", {}, Linear), Head(linear, 3, torch.arange(3), 2.0))
+    start = to_train(model)
+    assert start.spec == network().spec
+    x = torch.rand(5, 3, 4, 6) * 2 - 1
+    assert torch.allclose(start.build()(x).logits, model.build()(x).logits, atol=1e-6)
+    plain = network()
+    assert to_train(plain) is plain
+
+
 def test_temperature_and_absent_classes() -> None:
     model, head = fitted(present=(0, 2), temperature=4.0)
     rows = torch.rand(3, 4)
@@ -210,6 +227,25 @@ def test_logits_are_exact_under_autocast() -> None:
         said = head(rows.bfloat16())
     assert said.dtype == torch.float32
     assert torch.equal(said, head(rows.bfloat16().float()))
+
+
+class Linear(nn.Module):
+    """Of buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(0, 0))
+        self.register_buffer("bias", torch.zeros(0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.nn.functional.linear(features, self.weight, self.bias)
+
+
+class Curved(Linear):
+    """No straight line."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features).square()
 
 
 class Learned(nn.Module):
