@@ -198,7 +198,7 @@ class Features:
         weights = {name: value for name, value in network.state.items() if not name.startswith("head.")}
         engine = trainer.ctx.engine
         self._of = [
-            _FORMAT, CHUNK, network.spec.identity(), identity.of_tensors(weights), engine.precision,
+            _FORMAT, CHUNK, network.spec.identity(), _digest(weights), engine.precision,
             engine.channels_last, trainer.device.type, _versions(),
         ]  # fmt: skip
 
@@ -301,6 +301,22 @@ def _bases(images: ImageSet) -> Iterator[tuple[ImageSet, np.ndarray, np.ndarray]
             yield from ((base, index, here[at]) for base, index, at in _bases(inner))
     elif len(shown):
         yield below, shown, np.arange(len(shown))
+
+
+_hashed: list[tuple[dict[str, tuple[Tensor, int]], str]] = []
+"""The weights that were hashed last, each with its version: rows and folds ask of the same network again and again."""
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    """Of all weights; not computed again for the very tensors of the last call, unchanged since."""
+    for before, found in _hashed:
+        if before.keys() == weights.keys() and all(
+            tensor is weights[name] and tensor._version == changed for name, (tensor, changed) in before.items()
+        ):
+            return found
+    made = identity.of_tensors(weights)
+    _hashed[:] = [({name: (tensor, tensor._version) for name, tensor in weights.items()}, made)]
+    return made
 
 
 def _fingerprint(images: ImageSet) -> str:

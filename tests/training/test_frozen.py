@@ -129,6 +129,15 @@ def test_another_network_image_precision_or_version_is_another_result(
     assert len(files()) == len(others) + 2
 
 
+def test_weights_that_are_changed_in_place_are_other_weights(tmp_path: Path) -> None:
+    of = network()
+    first = features(tmp_path, of).of(many(10), "x")
+    assert torch.equal(features(tmp_path, of).of(many(10), "x"), first)
+    of.state["body.weight"].mul_(2)
+    assert torch.allclose(features(tmp_path, of).of(many(10), "x"), plain(of, many(10)), atol=1e-6)
+    assert len(files()) == 2
+
+
 def test_a_file_that_was_altered_or_cut_off_is_made_anew(tmp_path: Path) -> None:
     right = features(tmp_path, network()).of(many(10), "x")
     (path,) = files()
