@@ -16,7 +16,10 @@ from dakit.training.trainer import Trainer
 REGISTRY = Registry(find_plugins())
 NEEDED: dict[str, dict[str, Any]] = {"torchvision": {"arch": "alexnet"}, "timm": {"arch": "resnet18"}}
 NETWORKS = [
-    f"{kind}/{e.name}" for kind in ("translator", "discriminator", "classifier") for e in REGISTRY.entries(kind)
+    f"{kind}/{e.name}"
+    for kind in ("translator", "discriminator", "classifier")
+    for e in REGISTRY.entries(kind)
+    if e.name != "frozen_features"  # what a stage puts together: see bench_heads.py
 ]
 LOSSES = [f"transfer_loss/{entry.name}" for entry in REGISTRY.entries("transfer_loss")]
 

@@ -65,9 +65,11 @@ if TYPE_CHECKING:
     from dakit.stages.classifier import TrainClassifier as TrainClassifier
     from dakit.stages.domains import MapDomains as MapDomains
     from dakit.stages.evaluate import Evaluate as Evaluate
+    from dakit.stages.head import FitHead as FitHead
     from dakit.stages.select import Select as Select
     from dakit.stages.synthesise import Synthesise as Synthesise
     from dakit.stages.translator import TrainTranslator as TrainTranslator
+    from dakit.statistics.metrics import Evaluation as Evaluation
     from dakit.training.identity import identified as identified
     from dakit.training.seeds import derive_seed as derive_seed
     from dakit.training.seeds import seed_everything as seed_everything
@@ -87,7 +89,9 @@ __all__ = [
     "Batches",
     "DakitError",
     "Evaluate",
+    "Evaluation",
     "FileImages",
+    "FitHead",
     "Joined",
     "MapDomains",
     "Outcome",
@@ -170,13 +174,16 @@ _MODULES = {
     "dakit.stages.classifier": "TrainClassifier",
     "dakit.stages.domains": "MapDomains",
     "dakit.stages.evaluate": "Evaluate",
+    "dakit.stages.head": "FitHead",
     "dakit.stages.select": "Select",
     "dakit.stages.synthesise": "Synthesise",
     "dakit.stages.translator": "TrainTranslator",
+    "dakit.statistics.metrics": "Evaluation",
     "dakit.training.identity": "identified",
+    "dakit.training.seeds": "derive_seed seed_everything",
     "dakit.training.surroundings": "undisturbed",
     "dakit.training.teacher": "Teacher",
-    "dakit.training.trainer": "Trainer derive_seed seed_everything trained",
+    "dakit.training.trainer": "Trainer trained",
     "dakit.training.weights": "load_weights read_weights",
 }
 """Where the public names are defined. torch costs seconds to import; `dakit --help` and a plugin's own import must

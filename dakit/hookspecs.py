@@ -56,6 +56,11 @@ def dakit_selectors() -> Factories:  # type: ignore[empty-body]
 
 
 @hookspec
+def dakit_estimators() -> Factories:  # type: ignore[empty-body]
+    """What is fitted on features of a frozen network: ``factory(*, ...) -> Estimator``."""
+
+
+@hookspec
 def dakit_observers() -> Factories:  # type: ignore[empty-body]
     """Observers of a run: ``factory(folder, *, ...) -> Observer``; ``folder`` is where its results go."""
 

@@ -100,6 +100,23 @@ class Selection(NamedTuple):
     exact: Tensor | None = None
 
 
+class LabelledFeatures(NamedTuple):
+    """Features of N labelled images, on the CPU: what an :class:`Estimator` is fitted on.
+
+    Attributes:
+        features: float32 ``(N, D)``.
+        labels: int64 ``(N,)``, from 0 to K - 1; of each class there is at least one image.
+        groups: one per image; images of one group belong on one side of any inner split.
+        extra: bool ``(N,)``, which images are beside those of the domain that the classifier is for: the stage's
+            input ``extra``, such as the source.
+    """
+
+    features: Tensor
+    labels: Tensor
+    groups: Sequence[str]
+    extra: Tensor
+
+
 # -------------------------------------------------------------------------------------- components
 @runtime_checkable
 class ImageSet(Protocol):
@@ -196,6 +213,24 @@ class Selector(Protocol):
 
 
 @runtime_checkable
+class Estimator(Protocol):
+    """A torch.nn.Module from features ``(B, D)`` to logits ``(B, K)`` that is fitted at once, not in steps.
+
+    ``fit`` is called once, with features of labelled images and, where the recipe names some, of unlabelled ones
+    (float32 ``(M, D)``) of the domain that the classifier is for. All that it learns is in buffers or parameters, which
+    ``__init__`` registers under their names, empty: they take the shapes that were fitted when a state is loaded.
+    Random choices are drawn from NumPy's and torch's global generators, which the stage has seeded.
+
+    Two parts are optional. ``check(inputs: frozenset[str])`` returns what is wrong, in text, with the names of the
+    inputs that the recipe gives the stage (``train``, ``extra``, ``unlabelled``). An attribute ``facts``, plain JSON
+    values, is kept with the result: what was chosen by inner folds, say.
+    """
+
+    def fit(self, known: LabelledFeatures, unlabelled: Tensor | None, /) -> None: ...
+    def __call__(self, features: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
 class Stage(Protocol):
     """One verb of a recipe. ``__init__`` takes its parameters, ``run`` its inputs, by keyword.
 
@@ -273,7 +308,8 @@ def plain(value: Any) -> Any:
     """A parameter's value as JSON has it: a path as text, a member of an Enum as its value, a set as a sorted list.
 
     Args:
-        value: numbers, text, None, and lists, tuples, sets, mappings, dataclasses and Specs of such.
+        value: numbers, text, None, and lists, tuples, sets, mappings, dataclasses and Specs of such; a Spec becomes
+            ``{use: NAME, ...}``, as a recipe writes it.
 
     Raises:
         TypeError: it is of another type, which can be neither a part of a key nor kept with a result.
@@ -281,6 +317,8 @@ def plain(value: Any) -> Any:
     >>> plain({"sizes": (3, 4), "file": Path("a/b"), "names": {"x", "a"}})
     {'sizes': [3, 4], 'file': 'a/b', 'names': ['a', 'x']}
     """
+    if isinstance(value, Spec):
+        return {"use": value.name, **value.plain_params()}
     return _plain(value, plain)
 
 

@@ -46,7 +46,7 @@ class RunsTogether(Protocol):
 
 
 class ChecksInputs(Protocol):
-    """A stage that knows which of its inputs fit together."""
+    """A stage or estimator that knows which of its inputs fit together."""
 
     def check(self, inputs: frozenset[str], /) -> list[str]:
         """What is wrong, given the names of the inputs that the recipe gives."""
@@ -109,6 +109,12 @@ class Embeds(Protocol):
         ...
 
 
+class HasFacts(Protocol):
+    """An estimator that tells what it found when it was fitted, such as the C that it chose."""
+
+    facts: Mapping[str, Any]
+
+
 # ---------------------------------------------------------------------------------------- of a dataset
 class HasFingerprint(Protocol):
     """A dataset that knows whether its content changed without decoding every image."""
@@ -160,6 +166,7 @@ _PARTS: Mapping[str, tuple[type, ...]] = {
     "classifier": (HasStem,),
     "transfer_loss": (Condenses, ZeroWhenEqual),
     "selector": (RunsTogether, Embeds),
+    "estimator": (ChecksInputs,),
     "observer": (Observer,),
     "stage": (RunsTogether, ChecksInputs, ChecksSizes, CountsOutputs),
 }
@@ -189,7 +196,8 @@ OPTIONAL: Mapping[str, Mapping[str, Sort]] = {
 }
 """For each kind the optional names that stand in a class, and what each is.
 
-Two are attributes of what is built: ``head`` of a classifier and ``parts`` of a dataset; :func:`near` finds those.
+Three are attributes of what is built: ``head`` of a classifier, ``parts`` of a dataset, both of which :func:`near`
+finds, and ``facts`` of an estimator.
 """
 
 

@@ -13,7 +13,7 @@ from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Spec
 from dakit.optional import misspelt
 from dakit.plugins import Plugin, Plugins
-from dakit.signatures import union_members, validated
+from dakit.signatures import ParameterProblems, parameter_types, union_members, validated
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "classifier": Kind("dakit_classifiers", 1, interfaces.Classifier),
     "transfer_loss": Kind("dakit_transfer_losses", 0, interfaces.TransferLoss),
     "selector": Kind("dakit_selectors", 0, interfaces.Selector),
+    "estimator": Kind("dakit_estimators", 0, interfaces.Estimator),
     "observer": Kind("dakit_observers", 1, interfaces.Observer),
     "stage": Kind("dakit_stages", 0, interfaces.Stage),
 }
@@ -146,6 +147,8 @@ class Registry:
     def spec(self, kind: str, name: str, params: Mapping[str, Any]) -> Spec[Any]:
         """Check the parameters and return the unbuilt component.
 
+        A component that it takes itself is a Spec, or ``{use: NAME, ...}`` as a recipe writes it.
+
         Raises:
             ParameterProblems: some parameters are unknown, missing, of the wrong type or out of range.
             DakitError: an optional part of the component is misspelt, see :func:`dakit.optional.misspelt`.
@@ -153,11 +156,35 @@ class Registry:
         entry = self.find(kind, name)
         if wrong := misspelt(kind, entry.factory):
             raise DakitError(f'{kind} "{entry.name}" of {entry.distribution}: {wrong}')
-        values = validated(entry.factory, KINDS[kind].given, f'{kind} "{entry.name}"', params)
+        what = f'{kind} "{entry.name}"'
+        values = validated(entry.factory, KINDS[kind].given, what, self._inner(entry.factory, params))
         version = getattr(entry.factory, "version", 1)
         if not isinstance(version, int):
             raise DakitError(f'{kind} "{entry.name}": its version is {version!r}; a whole number was expected')
         return Spec(kind, name, values, entry.factory, version, entry.code)
+
+    def _inner(self, factory: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters, with a Spec for each component that is written out in one of them."""
+        made = dict(params)
+        problems: list[tuple[tuple[str, ...], str]] = []
+        for name, value in params.items():
+            inner = component_kind(parameter_types(factory).get(name))
+            if inner is None or value is None or isinstance(value, Spec):
+                continue
+            an = "an" if inner[0] in "aeiou" else "a"
+            if not isinstance(value, Mapping) or not isinstance(value.get("use"), str):
+                text = f"expected {an} {inner} written out here, {{use: NAME, ...}}, not {value!r}"
+                problems.append(((name,), text))
+                continue
+            try:
+                made[name] = self.spec(inner, value["use"], {k: v for k, v in value.items() if k != "use"})
+            except ParameterProblems as error:
+                problems += [((name, *path), text) for path, text in error.problems]
+            except DakitError as error:
+                problems.append(((name, "use"), str(error)))
+        if problems:
+            raise ParameterProblems(problems)
+        return made
 
 
 def _offered(name: Any, factory: Any) -> bool:

@@ -189,6 +189,14 @@ def optional(annotation: Any) -> bool:
     return type(None) in union_members(annotation)
 
 
+def parameter_types(factory: Callable[..., Any]) -> dict[str, Any]:
+    """What the signature of a class or function annotates, by name; nothing where that cannot be read."""
+    try:
+        return typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    except (NameError, TypeError):  # told where the signature is made a schema
+        return {}
+
+
 def stage_inputs(factory: Any) -> dict[str, Any]:
     """The inputs of a stage: the parameters of its ``run`` after the context, with their annotations."""
     hints = typing.get_type_hints(factory.run)

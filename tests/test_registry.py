@@ -8,7 +8,7 @@ from dakit.errors import DakitError
 from dakit.interfaces import Classifier, Selector, Spec
 from dakit.plugins import find_plugins
 from dakit.registry import KINDS, component_kind
-from dakit.signatures import schema
+from dakit.signatures import ParameterProblems, schema
 
 
 def test_kinds_of_components():
@@ -63,3 +63,32 @@ def test_a_version_that_is_no_number_is_named(registry, monkeypatch):
         DakitError, match="transfer_loss \"soft_targets\": its version is 'two'; a whole number was expected"
     ):
         registry.spec("transfer_loss", "soft_targets", {})
+
+
+def test_a_component_within_another_is_written_out(registry):
+    spec = registry.spec("estimator", "coral", {"then": {"use": "logistic", "C": [0.1, 1]}, "regularisation": 2})
+    inner = spec.params["then"]
+    assert (inner.kind, inner.name, inner.params["C"]) == ("estimator", "logistic", (0.1, 1))
+    assert spec.plain_params() == {
+        "then": {"use": "logistic", "C": [0.1, 1], "balanced": True, "iterations": 1000}, "regularisation": 2,
+    }  # fmt: skip
+    assert registry.spec("estimator", "coral", spec.plain_params()) == spec
+    other = registry.spec("estimator", "coral", {"then": {"use": "logistic", "C": [0.1, 2]}, "regularisation": 2})
+    assert other.identity() != spec.identity()
+
+
+@pytest.mark.parametrize(
+    ("then", "path", "message"),
+    [
+        ({"use": "logistik"}, ("then", "use"), 'no estimator is called "logistik", did you mean "logistic"'),
+        ({"use": "logistic", "C": -1}, ("then", "C"), "greater than 0"),
+        ({"use": "coral", "then": {"use": "knn", "k": 1}}, ("then", "then", "k"), "no such parameter"),
+        ("logistic", ("then",), "expected an estimator written out here, {use: NAME, ...}, not 'logistic'"),
+    ],
+)
+def test_what_is_wrong_within_is_told_where_it_stands(registry, then, path, message):
+    with pytest.raises(ParameterProblems) as caught:
+        registry.spec("estimator", "coral", {"then": then})
+    ((found, text),) = caught.value.problems
+    assert found == path
+    assert message in text

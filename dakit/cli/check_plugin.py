@@ -14,6 +14,9 @@ from dakit.errors import DakitError, did_you_mean
 if TYPE_CHECKING:
     from dakit.registry import Entry, Registry
 
+_TAKING = ("stage", "estimator")
+"""The kinds whose components take others, for which the kit has small ones."""
+
 
 def check_plugin(
     names: Annotated[
@@ -48,7 +51,7 @@ def check_plugin(
         what = f"{entry.kind}/{entry.name}"
         typer.echo(f"checking {what} from {entry.distribution}", err=True)
         try:
-            small = small_components(entry.factory, params[entry]) if entry.kind == "stage" else {}
+            small = small_components(entry.factory, params[entry]) if entry.kind in _TAKING else {}
             results = check_component(entry.kind, entry.factory, params[entry] | small)
         except ParameterProblems as error:
             unmade.append(f"{what}: {error} (set with --set KEY=VALUE)")
@@ -118,7 +121,7 @@ def _parameters(registry: Registry, entries: list[Entry], settings: Iterable[str
             raise DakitError(f"--set {text}: no component to check has this parameter{did_you_mean(parameter, known)}")
         for entry in found:
             given = read_yaml(value, f"--set {key}")[0]
-            if entry.kind == "stage" and isinstance(given, dict) and "use" in given:
+            if entry.kind in _TAKING and isinstance(given, dict) and "use" in given:
                 target = entry.factory.__init__ if inspect.isclass(entry.factory) else entry.factory
                 kind = component_kind(typing.get_type_hints(target, include_extras=True)[parameter])
                 if kind is not None:

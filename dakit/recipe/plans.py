@@ -87,12 +87,14 @@ class Plan:
 
     @property
     def weights(self) -> str:
-        """Which weights the last stage evaluates: those of the "last" step, by "validation", or "both" of several."""
+        """Which weights the last stage evaluates: those of the "last" step, by "validation", "fitted" in none, or
+        "both" of several.
+        """
         final = self.stages[-1]
         models = final.evaluation.models if final.evaluation else ()
         makers = {final.inputs[name].producer for name in models if name in final.inputs}
-        found = {str(stage.spec.params.get("choose", "last")) for stage in self.stages if stage.name in makers}
-        return "both" if len(found) > 1 else next(iter(found), "last")
+        ways = {_weights(stage.spec.params) for stage in self.stages if stage.name in makers}
+        return "both" if len(ways) > 1 else next(iter(ways), "last")
 
     @property
     def tested(self) -> DataPlan | None:
@@ -156,3 +158,9 @@ class Recipe:
         if row not in self.plans:
             raise DakitError(f'{self.file}: there is no variant "{row}"{did_you_mean(row, self.plans)}')
         return self.plans[row]
+
+
+def _weights(params: Mapping[str, Any]) -> str:
+    """Which weights a stage's network has in the end."""
+    fitted = any(isinstance(value, Spec) and value.kind == "estimator" for value in params.values())
+    return "fitted" if fitted else str(params.get("choose", "last"))

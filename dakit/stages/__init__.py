@@ -14,15 +14,25 @@ def dakit_stages() -> Factories:
     from dakit.stages.classifier import TrainClassifier
     from dakit.stages.domains import MapDomains
     from dakit.stages.evaluate import Evaluate
+    from dakit.stages.head import FitHead
     from dakit.stages.select import Select
     from dakit.stages.synthesise import Synthesise
     from dakit.stages.translator import TrainTranslator
 
     return {
         "train_classifier": TrainClassifier,
+        "fit_head": FitHead,
         "train_translator": TrainTranslator,
         "synthesise": Synthesise,
         "select": Select,
         "map_domains": MapDomains,
         "evaluate": Evaluate,
     }
+
+
+@hookimpl
+def dakit_classifiers() -> Factories:
+    """What ``fit_head`` makes."""
+    from dakit.training.frozen import FrozenFeatures
+
+    return {"frozen_features": FrozenFeatures}

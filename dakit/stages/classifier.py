@@ -30,6 +30,7 @@ from dakit.interfaces import (
 from dakit.optional import HasHead, offers
 from dakit.parameters import checked
 from dakit.report.thumbnails import attention, examples, save_strips, thumbnails
+from dakit.training.frozen import to_train
 from dakit.training.identity import identified
 from dakit.training.seeds import derive_seed
 from dakit.training.surroundings import undisturbed
@@ -59,7 +60,7 @@ class TrainClassifier:
     outside ``train`` and ``extra`` has a say in which weights are taken.
 
     Inputs: ``train``; optional ``extra`` (more labelled images of the same classes), ``teacher``,
-    ``init`` (weights to start from; the same network).
+    ``init`` (weights to start from; the same network, or one with a linear head of ``fit_head``, now its own).
 
     Args:
         classifier: the network.
@@ -176,6 +177,7 @@ class TrainClassifier:
             raise DakitError(text)
         network: nn.Module = self.classifier.build(len(train.classes))
         if init is not None:
+            init = to_train(init)
             if init.spec.untrained != self.classifier.untrained or init.classes != train.classes:
                 raise DakitError(
                     f"init is {init.spec.name} {dict(init.spec.params)} for {init.classes}, but the classifier is "

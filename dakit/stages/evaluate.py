@@ -9,10 +9,11 @@ import torch
 
 from dakit.data.batches import in_order
 from dakit.errors import DakitError
-from dakit.interfaces import Classifier, Context, Positive, Prediction, TestSet, Trained
+from dakit.interfaces import Classifier, Context, ImageSet, Positive, Prediction, TestSet, Trained
 from dakit.parameters import checked
 from dakit.report.thumbnails import pick
 from dakit.statistics.metrics import Evaluation
+from dakit.training.frozen import Features, frozen_network, head_of, is_frozen
 from dakit.training.surroundings import undisturbed
 from dakit.training.trainer import Trainer
 
@@ -52,19 +53,8 @@ class Evaluate:
         if images.classes != model.classes:
             raise DakitError(f"the model knows {model.classes}, but the test set has {images.classes}")
         trainer = Trainer(ctx)
-        network = trainer.place(model.build(), train=False)
-        for observer in ctx.observers:
-            observer.work_started(f"evaluating on {len(images)} images", len(images))
-        probabilities = []
-        done = 0
-        for batch in in_order(images, self.batch_size):
-            with torch.no_grad(), trainer.autocast():
-                said: Prediction = network(trainer.images(batch.images))
-            probabilities.append(said.logits.float().softmax(1).cpu().numpy())
-            done += len(batch.images)
-            for observer in ctx.observers:
-                observer.step(done, {})
-        table = np.concatenate(probabilities)
+        look = self._look_at_features if is_frozen(model) else self._look_at_images
+        table = look(trainer, model, images, f"evaluating on {len(images)} images")
         if not np.isfinite(table).all():
             broken = int((~np.isfinite(table)).any(1).sum())
             raise DakitError(f"the model's outputs are not finite for {broken} of {len(table)} test images")
@@ -81,3 +71,28 @@ class Evaluate:
         if len(surest):
             np.savez_compressed(ctx.folder / "mistakes.npz", places=surest, pictures=pick(images, surest.tolist()))
         return Evaluated(evaluation)
+
+    def _look_at_images(self, trainer: Trainer, model: Trained[Classifier], images: ImageSet, title: str) -> np.ndarray:
+        """Probabilities ``(N, K)``, float32."""
+        network = trainer.place(model.build(), train=False)
+        for observer in trainer.ctx.observers:
+            observer.work_started(title, len(images))
+        probabilities = []
+        done = 0
+        for batch in in_order(images, self.batch_size):
+            with torch.no_grad(), trainer.autocast():
+                said: Prediction = network(trainer.images(batch.images))
+            probabilities.append(said.logits.float().softmax(1).cpu().numpy())
+            done += len(batch.images)
+            for observer in trainer.ctx.observers:
+                observer.step(done, {})
+        return np.concatenate(probabilities)
+
+    def _look_at_features(
+        self, trainer: Trainer, model: Trained[Classifier], images: ImageSet, title: str
+    ) -> np.ndarray:
+        """The same where a frozen network has perhaps seen the images already, for another row, fold or seed."""
+        features, head = Features(trainer, frozen_network(model)).of(images, title), head_of(model)
+        with torch.no_grad():
+            parts = [head(rows).softmax(1).numpy() for rows in torch.split(features, self.batch_size)]
+        return np.concatenate(parts)

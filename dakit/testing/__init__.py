@@ -17,12 +17,12 @@ from typing import Any
 from dakit.interfaces import Spec
 from dakit.registry import KINDS
 from dakit.signatures import validated
-from dakit.testing import datasets, networks, observers, selectors, stages, transfer_losses
+from dakit.testing import datasets, estimators, networks, observers, selectors, stages, transfer_losses
 from dakit.testing.contract import Check, ContractError, Result, run
 
 __all__ = [
     "CONTRACTS", "ContractError", "Result", "check_classifier", "check_component", "check_dataset",
-    "check_discriminator", "check_observer", "check_selector", "check_stage", "check_transfer_loss",
+    "check_discriminator", "check_estimator", "check_observer", "check_selector", "check_stage", "check_transfer_loss",
     "check_translator",
 ]  # fmt: skip
 
@@ -33,6 +33,7 @@ CONTRACTS: Mapping[str, tuple[Check, ...]] = {
     "classifier": networks.CLASSIFIER,
     "transfer_loss": transfer_losses.CHECKS,
     "selector": selectors.CHECKS,
+    "estimator": estimators.CHECKS,
     "stage": stages.CHECKS,
     "observer": observers.CHECKS,
 }
@@ -89,6 +90,14 @@ def check_transfer_loss(factory: Callable[..., Any], **params: Any) -> None:
 def check_selector(factory: Callable[..., Any], **params: Any) -> None:
     """Raise a :class:`ContractError` if a selector breaks its contract."""
     _demand("selector", factory, params)
+
+
+def check_estimator(factory: Callable[..., Any], **params: Any) -> None:
+    """Raise a :class:`ContractError` if an estimator breaks its contract.
+
+    An estimator that it needs within and that ``params`` leaves out is a small one of the kit's own.
+    """
+    _demand("estimator", factory, params | stages.small_components(factory, params))
 
 
 def check_stage(factory: Callable[..., Any], **params: Any) -> None:

@@ -22,6 +22,7 @@ from dakit.interfaces import (
     Discriminator,
     Engine,
     ImageSet,
+    LabelledFeatures,
     Prediction,
     Selection,
     Spec,
@@ -111,12 +112,30 @@ class SmallSelector:
         return torch.stack(points), ()
 
 
+class SmallEstimator(nn.Module):
+    """The nearest class mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.zeros(0, 0))
+
+    def fit(self, known: LabelledFeatures, unlabelled: Tensor | None) -> None:
+        """The mean of each class."""
+        classes = range(int(known.labels.max()) + 1)
+        self.means = torch.stack([known.features[known.labels == label].mean(0) for label in classes])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Minus the squared distances."""
+        return -(features[:, None] - self.means).square().sum(2)
+
+
 SMALL: Mapping[str, Callable[..., Any]] = {
     "translator": SmallTranslator,
     "discriminator": SmallDiscriminator,
     "classifier": SmallClassifier,
     "transfer_loss": SmallLoss,
     "selector": SmallSelector,
+    "estimator": SmallEstimator,
 }
 
 
@@ -308,6 +327,7 @@ def a_rerun_is_read_from_the_store(spec: Spec[Any]) -> None:
             engine = Engine(device="cpu")
             ctx = Context(part, seed=3, engine=engine, observers=(cast(Any, _Plug()),))
             made.append(spec.build().run(ctx, **inputs))
+            known.extend(value.spec for value in made[0] if isinstance(value, Trained))  # what it puts together itself
             return made[0], {"notes": ctx.notes, "warnings": ctx.warnings, "facts": ctx.facts}
 
         key = digest({"stage": spec.identity(), "inputs": sorted(inputs)})

@@ -99,6 +99,32 @@ def dakit_selectors() -> Factories:
 
 
 @hookimpl
+def dakit_estimators() -> Factories:
+    """What is fitted on features of a frozen network: classifiers of scikit-learn, and alignments before one."""
+    from dakit_builtins.estimators.coral import Coral
+    from dakit_builtins.estimators.knn import KNN
+    from dakit_builtins.estimators.label_spreading import LabelSpreading
+    from dakit_builtins.estimators.lda import LDA
+    from dakit_builtins.estimators.linear_svm import LinearSVM
+    from dakit_builtins.estimators.logistic import Logistic
+    from dakit_builtins.estimators.nearest_mean import NearestMean
+    from dakit_builtins.estimators.rbf_svm import RbfSVM
+    from dakit_builtins.estimators.subspace import Subspace
+
+    return {
+        "coral": Coral,
+        "knn": KNN,
+        "label_spreading": LabelSpreading,
+        "lda": LDA,
+        "linear_svm": LinearSVM,
+        "logistic": Logistic,
+        "nearest_mean": NearestMean,
+        "rbf_svm": RbfSVM,
+        "subspace": Subspace,
+    }
+
+
+@hookimpl
 def dakit_preparations() -> Factories:
     """Faces out of photographs."""
     from dakit_builtins.prepare.faces_command import prepare_faces

@@ -66,3 +66,31 @@ def _reflection(size: int, pad: int, dtype: torch.dtype, device: torch.device) -
     """``(size + 2 pad, size)``: which position each padded one repeats."""
     places = torch.arange(-pad, size + pad).abs()
     return F.one_hot(size - 1 - (size - 1 - places).abs(), size).to(device, dtype)
+
+
+class FittedLinear(nn.Module):
+    """``features @ weight.T + bias``, put there once by :meth:`take`: what linear estimators of scikit-learn give.
+
+    Buffers, as no gradient trains them: ``weight`` ``(K, D)`` and ``bias`` ``(K,)``, empty before.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.empty(0, 0))
+        self.register_buffer("bias", torch.empty(0))
+
+    def take(self, coefficients: Any, intercepts: Any) -> None:
+        """One row a class, ``(K, D)`` and ``(K,)``; or of two classes one row d, whose logits are then -d/2 and d/2:
+        their softmax is the logistic function of d.
+        """
+        weight, bias = (torch.as_tensor(values, dtype=torch.float64) for values in (coefficients, intercepts))
+        if len(weight) == 1:
+            weight, bias = torch.cat([-weight / 2, weight / 2]), torch.cat([-bias / 2, bias / 2])
+        self.weight, self.bias = weight.float().contiguous(), bias.float().contiguous()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, D)`` to ``(B, K)``."""
+        return F.linear(features, self.weight, self.bias)

@@ -1,0 +1,1 @@
+"""What is fitted on features of a frozen network, over scikit-learn."""
