@@ -75,7 +75,7 @@ def test_each_is_clean_whatever_its_name(tmp_path, registry, name):
 
 
 def test_templates_are_those_of_the_kinds():
-    folders = {path.name for path in (ROOT / "dakit" / "scaffold" / "templates").iterdir() if path.is_dir()}
+    folders = {path.name for path in (ROOT / "dakit" / "advice" / "scaffold" / "templates").iterdir() if path.is_dir()}
     assert folders == set(KINDS)
 
 

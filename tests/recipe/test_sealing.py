@@ -16,6 +16,7 @@ from dakit.data.sets import Sealed, Subset, TensorImages
 from dakit.errors import DakitError, RecipeError
 from dakit.pipeline import run as pipeline
 from dakit.pipeline.curve import curve
+from dakit.pipeline.preflight import check_data
 from dakit.recipe.sealing import evaluation_faults, evaluation_problem
 from dakit.results.runs import INDEX, open_run
 from dakit.signatures import evaluation_stage
@@ -43,7 +44,7 @@ def test_a_third_partys_evaluation_goes_the_whole_way(load, tmp_path, known):
     recipe = load(text=FLIPS)
     assert recipe.plan("s2t").tested.role == "target"
     assert recipe.plan("s2t").weights == "last"
-    pipeline.check_data(recipe)
+    check_data(recipe)
     outcome = pipeline.run(recipe, rows=["s2t", "fine_tune"], out=tmp_path / "out")
     # Two folds, and no label of the test side was opened but for the two rows' evaluations.
     assert (outcome.opened, outcome.needed) == (4, 4)
