@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -253,10 +253,14 @@ def choose_split(images: FileImages, tested: str | None = None) -> dict[str, Any
     raise DakitError(f"target: it cannot be divided into images to learn from and images to test on: {problem}")
 
 
-def choose_size(found: Iterable[Found], gpu_gigabytes: float | None) -> int:
-    """The side of the images: at most what nine in ten images have, and what the machine can train with."""
+def choose_size(target: Found, gpu_gigabytes: float | None, *, pretrained: bool = False) -> int:
+    """The side of the images: at most what nine in ten of the target's have, and what the machine can train with.
+
+    The target decides, as it is what is tested; a source of smaller pictures is enlarged. A pretrained network reads
+    little of small images, and its frozen features are cheap: it is given twice the side.
+    """
     most = 64 if gpu_gigabytes is None else 128 if gpu_gigabytes < 12 else 256
-    have = min(one.smallest for one in found)
+    have, most = (2 * target.smallest, max(most, 128)) if pretrained else (target.smallest, most)
     return max([size for size in _SIZES if size <= min(have, most)], default=_SIZES[0])
 
 
@@ -269,8 +273,9 @@ def write_recipe(
     gpu: bool,
     command: str,
     tested: str | None = None,
+    backbone: tuple[str, str] | None = None,
 ) -> str:
-    """The recipe's text: CycleAT and the baselines that are hard to beat, each value with its reason.
+    """The recipe's text: what a practitioner tries first, then CycleAT, each value with its reason.
 
     Args:
         name: of the recipe.
@@ -280,6 +285,7 @@ def write_recipe(
         gpu: whether to choose networks and steps for a GPU.
         command: that asked for it, for the first line.
         tested: the part to test on, see :func:`choose_split`.
+        backbone: name and file of weights of a pretrained network; None = networks start from nothing.
 
     Raises:
         DakitError: the target cannot be divided, or the networks take no images of this size.
@@ -325,14 +331,15 @@ def write_recipe(
     values = {
         "name": name, "command": command, "machine": "a GPU" if gpu else "a machine without a GPU",
         "size": size, "classes": _flow(list(classes)), "data": "\n".join(data), "auxiliary": auxiliary,
-        "gpu": gpu, "big": big,
+        "gpu": gpu, "big": big, "backbone": backbone and {"arch": backbone[0], "weights": _flow(backbone[1])},
         "blocks": blocks, "width": width, "layers": layers, "downsamplings": downsamplings,
         "neighbours": neighbours, "perplexity": perplexity, "neighbours_quick": min(2, n),
-        "pretrain_steps": steps(n, 32), "pretrain_batch": batch(n), "lr": "2e-4" if big else "1e-3",
+        "pretrain_steps": steps(n, 32), "pretrain_batch": batch(n), "lr": "2e-4" if big or backbone else "1e-3",
         "translation_steps": steps(n, 1 if big else 4),
         "adversarial_weight": 1 if big else 0.3, "identity_weight": 0 if big else 5,
         "stage_1_batch": 1 if big else batch(min(n, look_alike), 4), "stage_2_batch": batch(min(n, look_alike), 4),
-        "adapt_steps": steps(anchors, 32, 0.5), "adapt_batch": batch(anchors), "adapt_lr": "2e-4" if big else "5e-4",
+        "adapt_steps": steps(anchors, 32, 0.5), "adapt_batch": batch(anchors),
+        "adapt_lr": "2e-4" if big or backbone else "5e-4",
     }  # fmt: skip
     return _template().render(**values)
 

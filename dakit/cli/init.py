@@ -50,6 +50,12 @@ def init(
     size: Annotated[
         int | None, typer.Option("--size", metavar="N", min=16, help="Side of the images in pixels.")
     ] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", metavar="ARCH", help="A pretrained network of timm; needs --weights.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="FILE", help="Its weights, under timm's names.")
+    ] = None,
     device: Annotated[str, typer.Option("--device", metavar="D", help="Sizes for auto, cpu or gpu.")] = "auto",
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The recipe; else <DIR's name>.yaml.")
@@ -71,6 +77,10 @@ def init(
     if not out.parent.is_dir():
         raise DakitError(f"--out {out}: there is no folder {out.parent}")
     one_of("--device", device, ("auto", "cpu", "gpu"))
+    if (backbone is None) != (weights is None):
+        raise DakitError("--backbone ARCH and --weights FILE belong together: the network, and what it starts from")
+    if weights is not None and not weights.is_file():
+        raise DakitError(f"--weights {weights}: there is no such file")
 
     from dakit.advice.starter import choose_size, guess_roles, look, write_recipe
     from dakit.files import write_text
@@ -133,11 +143,12 @@ def init(
     memory = _gpu_gigabytes() if device != "cpu" else None
     if device == "gpu" and memory is None:
         memory = 16.0  # of another machine
-    side = size or choose_size(found.values(), memory)
+    side = size or choose_size(found["target"], memory, pretrained=backbone is not None)
     command = shlex.join(["dakit", "init", *sys.argv[2:]])
     text = write_recipe(
-        name, list(found.values()), names, side, gpu=memory is not None, command=command, tested=test or None
-    )
+        name, list(found.values()), names, side, gpu=memory is not None, command=command, tested=test or None,
+        backbone=(backbone, str(weights.resolve())) if backbone and weights else None,
+    )  # fmt: skip
     try:
         write_text(out, text.replace("THIS_FILE", shlex.quote(str(out))))
     except OSError as error:

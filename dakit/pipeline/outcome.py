@@ -52,7 +52,8 @@ class Outcome:
         from dakit.report.tables import remarks
 
         often = "; the more often, the less unseen they are" if self.opened > self.needed else ""
-        weights = {"last": "those of the last step", "validation": "the best on images kept from the training side"}
+        weights = {"last": "those of the last step", "validation": "the best on images kept from the training side",
+                   "fitted": "fitted at once, in no steps"}  # fmt: skip
         weights["both"] = f"of several networks, some {weights['last']}, some {weights['validation']}"
         rows = {way: [row for row in self.summaries if recipe.plan(row).weights == way] for way in weights}
         return [

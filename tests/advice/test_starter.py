@@ -126,8 +126,9 @@ def test_look_counts_measures_and_says_what_cannot_be_read(tmp_path, registry):
     found = look("source", tmp_path, registry)
     assert found.counts == {"a": 3, "b": 3}
     assert (found.unreadable, found.looked, found.grey, found.pixels) == (1, 6, 1.0, (70, 50))
-    assert choose_size([found], None) == 48
-    assert choose_size([found], 80.0) == 48
+    assert choose_size(found, None) == 48
+    assert choose_size(found, 80.0) == 48
+    assert choose_size(found, None, pretrained=True) == 96, "twice the side"
 
 
 @pytest.mark.parametrize(("gigabytes", "size"), [(None, 64), (8.0, 128), (24.0, 256)])
@@ -135,7 +136,9 @@ def test_the_size_fits_the_machine(tmp_path, registry, gigabytes, size):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (400, 300), (9, 99, 9)).save(tmp_path / name / "0.png")
-    assert choose_size([look("source", tmp_path, registry)], gigabytes) == size
+    found = look("target", tmp_path, registry)
+    assert choose_size(found, gigabytes) == size
+    assert choose_size(found, gigabytes, pretrained=True) == max(size, 128)
 
 
 def test_a_folder_of_parts_is_not_taken_for_classes(tmp_path, registry):

@@ -8,6 +8,8 @@ import shutil
 import sys
 
 import pytest
+import timm
+from safetensors.torch import save_file
 
 from dakit.recipe.load import load_recipe
 from layouts import picture
@@ -47,7 +49,9 @@ def test_the_recipe_checks_and_runs_as_written(pictures, dakit):
     assert "data: found" in out
     code, out, err = dakit("run", "my_pictures.yaml", "--profile", "quick", "--fold", 0, "--json")
     assert code == 0, err
-    assert json.loads(out)["rows"].keys() == {"s2t", "s2t_fine_tune", "s_t", "cycleat", "cycleat_all"}
+    assert json.loads(out)["rows"].keys() == {
+        "s2t", "frozen_target", "frozen_both", "s2t_fine_tune", "s_t", "cycleat", "cycleat_all",
+    }  # fmt: skip
 
 
 def test_the_recipe_itself_selects_by_tsne_on_so_few_images(pictures, dakit):
@@ -66,6 +70,34 @@ def test_every_size_and_machine_makes_a_good_recipe(pictures, dakit, device, siz
     assert code == 0, err
     deep = load_recipe("my_pictures.yaml").document["components"]["deep"]
     assert deep["use"] == ("timm" if device == "gpu" and size >= 96 else "resnet_cifar")
+
+
+def test_a_pretrained_network_comes_first(pictures, dakit, tmp_path):
+    save_file(timm.create_model("test_resnet", num_classes=5).state_dict(), tmp_path / "w.safetensors")
+    given = ("--groups", "none", "--device", "cpu", "--backbone", "test_resnet", "--weights", "w.safetensors")
+    assert dakit("init", pictures, *given)[0] == 0
+    assert dakit("check", "my_pictures.yaml")[0] == 0
+    recipe = load_recipe("my_pictures.yaml")
+    assert recipe.rows == ("frozen_source", "frozen_target", "frozen_both", "target_only", "s2t_fine_tune", "s_t")
+    for row in recipe.rows[:3]:
+        (head,) = [stage for stage in recipe.plan(row).stages if stage.name == "head"]
+        assert head.spec.params["classifier"].params["arch"] == "test_resnet"
+        assert str(head.inputs["train"]) == ("source.all" if row == "frozen_source" else "target.train")
+        assert ("extra" in head.inputs) == (row == "frozen_both")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--backbone", "resnet18"], "--backbone ARCH and --weights FILE belong together"),
+        (["--weights", "w.safetensors"], "--backbone ARCH and --weights FILE belong together"),
+        (["--backbone", "resnet18", "--weights", "none.pth"], "--weights none.pth: there is no such file"),
+    ],
+)
+def test_a_network_and_its_weights_belong_together(pictures, dakit, given, message):
+    code, _, err = dakit("init", pictures, "--groups", "none", *given)
+    assert code == 2
+    assert message in err
 
 
 def test_groups_that_the_names_suggest_must_be_decided(pictures, dakit, tmp_path):
