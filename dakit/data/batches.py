@@ -140,8 +140,8 @@ class Reader:
             DakitError: a file cannot be read, or an image has another size than the first.
         """
         once = list(dict.fromkeys(indices))
-        found = dict(zip(once, self._threads.map(lambda i: self.images[i].image, once), strict=True))
-        images = [found[i] for i in indices]
+        decoded = dict(zip(once, self._threads.map(lambda i: self.images[i].image, once), strict=True))
+        images = [decoded[i] for i in indices]
         for index, image in zip(indices, images, strict=True):
             if tuple(image.shape) != self._shape:
                 other = tuple(image.shape)
