@@ -91,8 +91,8 @@ class Plan:
         final = self.stages[-1]
         models = final.evaluation.models if final.evaluation else ()
         makers = {final.inputs[name].producer for name in models if name in final.inputs}
-        found = {str(stage.spec.params.get("choose", "last")) for stage in self.stages if stage.name in makers}
-        return "both" if len(found) > 1 else next(iter(found), "last")
+        choices = {str(stage.spec.params.get("choose", "last")) for stage in self.stages if stage.name in makers}
+        return "both" if len(choices) > 1 else next(iter(choices), "last")
 
     @property
     def tested(self) -> DataPlan | None:
