@@ -269,9 +269,9 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 def _globals(code: types.CodeType) -> Iterator[str]:
     """The names that code looks up as globals; an attribute of the same name is none."""
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
-            yield str(step.argval)
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
+            yield str(instruction.argval)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _globals(constant)

@@ -306,7 +306,7 @@ class Estimate(NamedTuple):
         mean = by_stratum(effects.mean(axis=1) ** 2)
         diagonal = float(squares.sum() / count)
         total = float(mean.sum())  # the mean of all of C
-        shared = max(0.0, (count * total - diagonal) / (count - 1)) if count > 1 else diagonal
+        covariance = max(0.0, (count * total - diagonal) / (count - 1)) if count > 1 else diagonal
         typical = np.where(
             squares > 0, _ratio(by_stratum(square * square), squares), by_stratum(weights**2)[:, None] / size[:, None]
         )
@@ -314,9 +314,9 @@ class Estimate(NamedTuple):
         parts = mean + more
         return cls(
             value=float(values.mean()),
-            images=float(shared + more.sum()),
+            images=float(covariance + more.sum()),
             freedom=float(parts.sum() ** 2 / (parts**2 / np.maximum(size - 1, 1)).sum()),
-            units=float(max(values.var(ddof=1), diagonal - shared) / count) if count > 1 else 0.0,
+            units=float(max(values.var(ddof=1), diagonal - covariance) / count) if count > 1 else 0.0,
             number=count,
         )
 

@@ -476,8 +476,8 @@ def _wrinkles(face: _Face, unit: dict[int, Tensor], person: _Numbers) -> Tensor:
 
     frown = _stroke(_segment(across, y, 0.055, -0.38, 0.07, -0.22), 0.035)
     dark += frown * (0.75 * unit[4])
-    for step in (0.0, 0.1):
-        nose = _stroke(_segment(across, y, 0.0, -0.16 + step, 0.11, -0.22 + step), 0.035)
+    for drop in (0.0, 0.1):
+        nose = _stroke(_segment(across, y, 0.0, -0.16 + drop, 0.11, -0.22 + drop), 0.035)
         dark += nose * (0.75 * unit[9])
     outer = face.eye_x + 0.25
     for spread in (-0.07, 0.05):

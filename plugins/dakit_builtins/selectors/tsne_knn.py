@@ -124,8 +124,8 @@ class TsneKnn:
         )
         exact = None
         if self.compare_exact:
-            shared = ("neighbours", "same_class", "extractor", "otherwise", "weights", "feature_size", "batch")
-            in_full = FeatureKnn(**{name: getattr(self, name) for name in shared})
+            parameters = ("neighbours", "same_class", "extractor", "otherwise", "weights", "feature_size", "batch")
+            in_full = FeatureKnn(**{name: getattr(self, name) for name in parameters})
             exact = in_full(pool, anchors, classifier=classifier, device=device).indices
         return Selection(indices, distances.float(), notes, exact)
 
