@@ -269,9 +269,9 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 def _globals(code: types.CodeType) -> Iterator[str]:
     """The names that code looks up as globals; an attribute of the same name is none."""
-    for step in dis.get_instructions(code):
-        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
-            yield str(step.argval)
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
+            yield str(instruction.argval)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _globals(constant)
@@ -281,8 +281,8 @@ def _plain(kind: type) -> bool:
     """Whether all that an object of this class holds are its attributes: nothing of it is kept by a library in C."""
     if dataclasses.is_dataclass(kind) or kind is types.SimpleNamespace:
         return True
-    own = any(_local(base) or base.__module__.startswith("torch.nn.") for base in kind.__mro__)
-    return own and all(
+    readable = any(_local(base) or base.__module__.startswith("torch.nn.") for base in kind.__mro__)
+    return readable and all(
         base is object or _local(base) or base.__module__.partition(".")[0] in ("abc", "torch", "torchvision", "typing")
         for base in kind.__mro__
     )
@@ -324,10 +324,10 @@ def _by_name(value: Any) -> bool:
         return False
     if _local_globals(vars(sys.modules[module])):
         return False
-    found: Any = sys.modules[module]
+    target: Any = sys.modules[module]
     for part in name.split("."):
-        found = inspect.getattr_static(found, part, None)
-    return found is value or getattr(found, "__func__", None) is value
+        target = inspect.getattr_static(target, part, None)
+    return target is value or getattr(target, "__func__", None) is value
 
 
 def _global_of_its_module(value: Any) -> str:

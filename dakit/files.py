@@ -64,13 +64,13 @@ def content_digest(path: Path) -> str:
     if key in _digests:
         return _digests[key]
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
     # A file written within the grain of its clock could change again under the same times: two seconds where times are
     # whole milliseconds or coarser, else a tick of the kernel, some milliseconds.
     newest = max(status.st_mtime_ns, status.st_ctime_ns)
     if time.time_ns() - newest > (2_000_000_000 if newest % 1_000_000 == 0 else 50_000_000):
-        _digests[key] = found
-    return found
+        _digests[key] = checksum
+    return checksum
 
 
 def shipped(folder: str) -> Path:

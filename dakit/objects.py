@@ -127,23 +127,23 @@ def kinds_of(factory: Callable[..., Any]) -> list[str]:
     """
     if not inspect.isclass(factory):
         return _kinds_of_function(factory)
-    found = []
+    kinds = []
     if "ctx" in _parameters(getattr(factory, "run", None)):
-        found.append("stage")
+        kinds.append("stage")
     if any(callable(getattr(factory, event, None)) for event in _EVENTS):
-        found.append("observer")
+        kinds.append("observer")
     if hasattr(factory, "__len__") and hasattr(factory, "__getitem__") and not hasattr(factory, "forward"):
-        found.append("dataset")
+        kinds.append("dataset")
     call = getattr(factory, "forward", None) or vars(factory).get("__call__") or _call(factory)
     parameters = _parameters(call)
     positional = [p for p in list(parameters.values())[1:] if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if {"classifier", "device"} <= parameters.keys():
-        found.append("selector")
+        kinds.append("selector")
     elif len(positional) == 2:
-        found.append("transfer_loss")
+        kinds.append("transfer_loss")
     elif len(positional) == 1:
-        found += ["classifier"] if _returned(call) == {"Prediction"} else ["translator", "discriminator"]
-    return found
+        kinds += ["classifier"] if _returned(call) == {"Prediction"} else ["translator", "discriminator"]
+    return kinds
 
 
 def _call(kind: type) -> Any:

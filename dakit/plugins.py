@@ -100,13 +100,13 @@ def find_plugins(files: Iterable[Path] = ()) -> Plugins:
     manager = pluggy.PluginManager("dakit")
     manager.add_hookspecs(hookspecs)
     disabled = {name.strip() for name in os.environ.get("DAKIT_DISABLE_PLUGINS", "").split(",")} - {""}
-    found: dict[str, Plugin] = {}
+    plugins: dict[str, Plugin] = {}
     for entry in sorted(entry_points(group="dakit"), key=lambda entry: entry.name):
         distribution = entry.dist.name if entry.dist else "unknown"
         version = entry.dist.version if entry.dist else ""
-        if entry.name in found and found[entry.name].distribution == distribution:
+        if entry.name in plugins and plugins[entry.name].distribution == distribution:
             continue  # one distribution seen twice on sys.path
-        name = entry.name if entry.name not in found else f"{distribution}/{entry.name}"
+        name = entry.name if entry.name not in plugins else f"{distribution}/{entry.name}"
         hooks: tuple[str, ...] = ()
         unasked: tuple[str, ...] = ()
         state = "active"
@@ -121,15 +121,15 @@ def find_plugins(files: Iterable[Path] = ()) -> Plugins:
             except Exception as error:  # whatever a stranger's import raises is theirs, and is told
                 state = f"failed: {type(error).__name__}: {error}"
         code = _code_of(entry) if state == "active" else ""
-        found[name] = Plugin(name, distribution, version, hooks, state, unasked, code)
+        plugins[name] = Plugin(name, distribution, version, hooks, state, unasked, code)
     for file in dict.fromkeys(Path(file) for file in files):
         module, source = _import_file(file)
-        name = file.stem if file.stem not in found else str(file)
+        name = file.stem if file.stem not in plugins else str(file)
         try:
             hooks, unasked = _register(manager, module, name)
         except DakitError as error:
             raise DakitError(f"--plugin {file}: {error}") from error
-        found[name] = Plugin(
+        plugins[name] = Plugin(
             name,
             str(file),
             "",
@@ -138,8 +138,8 @@ def find_plugins(files: Iterable[Path] = ()) -> Plugins:
             unasked,
             _digest([source, *_beside(module, source, file.resolve().parent).values()]),
         )
-    known = {known for plugin in found.values() for known in (plugin.distribution, plugin.name.split("/")[-1])}
-    return Plugins(manager, tuple(found.values()), tuple(sorted(disabled - known)))
+    known = {known for plugin in plugins.values() for known in (plugin.distribution, plugin.name.split("/")[-1])}
+    return Plugins(manager, tuple(plugins.values()), tuple(sorted(disabled - known)))
 
 
 def _register(manager: pluggy.PluginManager, module: object, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -210,7 +210,7 @@ def _code_of(entry: EntryPoint) -> str:
 
 def _beside(module: ModuleType, source: bytes, folder: Path) -> dict[Path, bytes]:
     """The sources of what lies in a plugin's folder and is imported by it, directly or through another such file."""
-    found: dict[Path, bytes] = {}
+    sources: dict[Path, bytes] = {}
     waiting = [(module, source)]
     while waiting:
         importing, text = waiting.pop()
@@ -221,10 +221,10 @@ def _beside(module: ModuleType, source: bytes, folder: Path) -> dict[Path, bytes
                 continue
             path = Path(place).resolve()
             if folder in path.parents and "site-packages" not in path.parts and path.suffix == ".py":
-                if path not in found:
-                    found[path] = _source(path)
-                    waiting.append((other, found[path]))
-    return found
+                if path not in sources:
+                    sources[path] = _source(path)
+                    waiting.append((other, sources[path]))
+    return sources
 
 
 def _imports(source: bytes, package: str) -> set[str]:

@@ -99,10 +99,10 @@ def agree(*flags: bool) -> tuple[bool, ...]:
     import torch
     from torch import distributed
 
-    found = torch.tensor(flags, dtype=torch.uint8)
+    votes = torch.tensor(flags, dtype=torch.uint8)
     with meeting():
-        distributed.all_reduce(found, distributed.ReduceOp.MAX)
-    return tuple(map(bool, found.tolist()))
+        distributed.all_reduce(votes, distributed.ReduceOp.MAX)
+    return tuple(map(bool, votes.tolist()))
 
 
 def wait() -> None:

@@ -38,15 +38,15 @@ def validated(factory: Callable[..., Any], given: int, what: str, params: Mappin
     """
     model = schema(factory, given, what)
     hints = {name: field.annotation for name, field in model.model_fields.items()}
-    made: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     within: dict[tuple[str, ...], str] = {}
     for name, value in params.items():
         try:
-            made[name] = fitted(hints.get(name, Any), value)
+            values[name] = fitted(hints.get(name, Any), value)
         except ParameterProblems as error:
-            made[name], within[name,] = value, str(error)
+            values[name], within[name,] = value, str(error)
     try:
-        checked = model(**made)
+        checked = model(**values)
     except ValidationError as error:
         raise ParameterProblems(sorted({**dict(_explain(what, model, error)), **within}.items())) from None
     return {name: getattr(checked, name) for name in model.model_fields}
@@ -111,7 +111,7 @@ def fitted(annotation: Any, value: Any) -> Any:
     annotation = _bare(annotation)
     if len(members := union_members(annotation)) > 1:
         if not any(_takes(member, value) for member in members):
-            changed = (made for member in members if type(made := fitted(member, value)) is not type(value))
+            changed = (candidate for member in members if type(candidate := fitted(member, value)) is not type(value))
             return next(changed, value)
         annotation = _bare(next(member for member in members if _takes(member, value)))
     origin, inner = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
@@ -120,34 +120,36 @@ def fitted(annotation: Any, value: Any) -> Any:
     if not isinstance(origin, type):
         return value
     if issubclass(origin, Enum):
-        return next((one for one in origin if type(plain(one)) is type(value) and plain(one) == value), value)
+        return next(
+            (member for member in origin if type(plain(member)) is type(value) and plain(member) == value), value
+        )
     if issubclass(origin, PurePath):
         return origin(value) if type(value) is str else value
     if isinstance(value, (list, tuple)):
         return _fitted_list(origin, inner, value)
     if isinstance(value, Mapping) and len(inner) == 2:
-        return {_key(inner[0], key): fitted(inner[1], one) for key, one in value.items()}
+        return {_key(inner[0], key): fitted(inner[1], item) for key, item in value.items()}
     if isinstance(value, Mapping) and is_dataclass(origin) and origin is not Spec:
         return origin(**validated(origin, 0, origin.__name__, value))
     if isinstance(value, Mapping) and not inner:  # of a TypedDict, or whatever else has fields
         hints = typing.get_type_hints(origin, include_extras=True)
-        return {key: fitted(hints.get(key, Any), one) for key, one in value.items()}
+        return {key: fitted(hints.get(key, Any), item) for key, item in value.items()}
     return value
 
 
 def _fitted_list(origin: type, inner: tuple[Any, ...], value: Sequence[Any]) -> Any:
     if origin is tuple and inner and inner[-1] is not ...:
-        made = [*map(fitted, inner, value), *value[len(inner) :]]
+        items = [*map(fitted, inner, value), *value[len(inner) :]]
     else:
-        made = [fitted(inner[0] if inner else Any, one) for one in value]
+        items = [fitted(inner[0] if inner else Any, item) for item in value]
     if origin is tuple:
-        return tuple(made)
+        return tuple(items)
     if issubclass(origin, Set):
         try:
-            return frozenset(made) if origin is frozenset else set(made)
+            return frozenset(items) if origin is frozenset else set(items)
         except TypeError:  # of what cannot be in a set
             return value
-    return made if isinstance(value, list) else tuple(made)
+    return items if isinstance(value, list) else tuple(items)
 
 
 def _key(annotation: Any, key: Any) -> Any:
@@ -167,7 +169,7 @@ def _takes(annotation: Any, value: Any) -> bool:
     annotation = _bare(annotation)
     origin = typing.get_origin(annotation) or annotation
     if origin is Literal:
-        return any(type(one) is type(value) and one == value for one in typing.get_args(annotation))
+        return any(type(choice) is type(value) and choice == value for choice in typing.get_args(annotation))
     if origin is float:  # a whole number is one
         return type(value) in (int, float)
     if isinstance(value, (bool, int, float, str)) or value is None:
@@ -278,11 +280,11 @@ def _explain(what: str, model: type[BaseModel], error: ValidationError) -> list[
             text = f"{what} needs this parameter"
         else:
             inner = ".".join(str(p) for p in fault["loc"][1:] if isinstance(p, int) or p.isidentifier())
-            said = fault["msg"]
+            message = fault["msg"]
             for choices in _enums(model.model_fields[path[0]].annotation):
                 if fault["type"] == "is_instance_of" and fault["ctx"]["class"] == choices.__name__:
-                    said = f"Input should be {' or '.join(repr(plain(one)) for one in choices)}"
-            text = (f"{inner}: " if inner else "") + f"{said}, not {fault['input']!r}"
+                    message = f"Input should be {' or '.join(repr(plain(choice)) for choice in choices)}"
+            text = (f"{inner}: " if inner else "") + f"{message}, not {fault['input']!r}"
             if path in problems and text not in problems[path]:
                 text = f"{problems[path]}; or: {text}"
         problems[path] = text

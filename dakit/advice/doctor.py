@@ -106,37 +106,37 @@ def examine(recipe: Recipe, observers: Iterable[Observer] = ()) -> list[Finding]
         recipe: whose data is opened.
         observers: told of the images that were looked at.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     opened: list[Opened] = []
     for data in {role: data for plan in recipe.plans.values() for role, data in plan.data.items()}.values():
         try:
             opened.append(open_role(data, recipe.seeds[0]))
         except DakitError as error:
-            found.append(Finding("error", "data", data.role, str(error)))
-    lists = {one.role: one.classes for one in opened if one.classes}
+            findings.append(Finding("error", "data", data.role, str(error)))
+    lists = {dataset.role: dataset.classes for dataset in opened if dataset.classes}
     if len(set(lists.values())) > 1:
         text = "; ".join(f"{role}: {', '.join(names)}" for role, names in lists.items())
-        found.append(
+        findings.append(
             Finding("error", "classes", ", ".join(lists), f"the class lists differ ({text}); set data.classes")
         )
-    for one in opened:
-        found += [*_labels(one), *_groups(one)]
-        if one.passed_over:
-            text = f"passed over, as they are no images by their suffix or place: {one.passed_over}"
-            found.append(Finding("warning", "passed over", one.role, text))
+    for dataset in opened:
+        findings += [*_labels(dataset), *_groups(dataset)]
+        if dataset.passed_over:
+            text = f"passed over, as they are no images by their suffix or place: {dataset.passed_over}"
+            findings.append(Finding("warning", "passed over", dataset.role, text))
     looks = []
-    total = sum(len(one.images) for one in opened)
+    total = sum(len(dataset.images) for dataset in opened)
     done = 0
     for observer in observers:
         observer.work_started(f"looking at {total} images", total)
-    for one in opened:
-        looks.append(looks_of(one))
-        found += _odd(one, looks[-1])
-        done += len(one.images)
+    for dataset in opened:
+        looks.append(looks_of(dataset))
+        findings += _odd(dataset, looks[-1])
+        done += len(dataset.images)
         for observer in observers:
             observer.step(done, {})
-    found += duplicates(opened, looks)
-    return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))
+    findings += duplicates(opened, looks)
+    return sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
 
 
 def images_of(data: DataPlan) -> ImageSet:
@@ -176,46 +176,46 @@ def open_role(data: DataPlan, seed: int) -> Opened:
     )  # fmt: skip
 
 
-def _labels(one: Opened) -> Iterator[Finding]:
+def _labels(dataset: Opened) -> Iterator[Finding]:
     """Classes without images, with few, and out of balance; on the first fold's training side."""
-    if not one.classes:
+    if not dataset.classes:
         return
-    missing = np.flatnonzero(one.train[0] & (one.labels < 0))
+    missing = np.flatnonzero(dataset.train[0] & (dataset.labels < 0))
     if len(missing):
-        text = f"{len(missing)} of {one.train[0].sum()} images have no label; no classifier learns from such a set"
-        yield Finding("error", "no label", one.role, text, _named(one, missing))
-    counts = {name: int((one.labels == k).sum()) for k, name in enumerate(one.classes)}
-    side = "the training side of fold 0" if one.test.any() else "it"
+        text = f"{len(missing)} of {dataset.train[0].sum()} images have no label; no classifier learns from such a set"
+        yield Finding("error", "no label", dataset.role, text, _named(dataset, missing))
+    counts = {name: int((dataset.labels == k).sum()) for k, name in enumerate(dataset.classes)}
+    side = "the training side of fold 0" if dataset.test.any() else "it"
     empty = [name for name, count in counts.items() if not count]
     if empty:
-        yield Finding("error", "classes", one.role, f"{side} has no image of {', '.join(empty)}")
+        yield Finding("error", "classes", dataset.role, f"{side} has no image of {', '.join(empty)}")
     few = {name: count for name, count in counts.items() if 0 < count < 5}
     if few:
         text = ", ".join(f"{name} {count}" for name, count in few.items())
-        yield Finding("warning", "few labels", one.role, f"{side} has fewer than 5 images of a class: {text}")
+        yield Finding("warning", "few labels", dataset.role, f"{side} has fewer than 5 images of a class: {text}")
     most, least = max(counts.values()), min((count for count in counts.values() if count), default=0)
     if least and most >= 3 * least:
         worst = f"{max(counts, key=lambda k: counts[k])} {most}, {min(counts, key=lambda k: counts[k] or most)} {least}"
         advice = "`balanced: true` of train_classifier draws every class equally often"
         text = f"the largest class is {most / least:.1f} times the smallest ({worst}); {advice}"
-        yield Finding("warning" if most >= 10 * least else "note", "imbalance", one.role, text)
+        yield Finding("warning" if most >= 10 * least else "note", "imbalance", dataset.role, text)
 
 
-def _groups(one: Opened) -> Iterator[Finding]:
+def _groups(dataset: Opened) -> Iterator[Finding]:
     """Groups on both sides of a published split; dakit's own splits never divide one."""
-    if not one.predefined:
+    if not dataset.predefined:
         return
-    groups = np.asarray(own_groups(one.images.groups, range(len(one.images))))
+    groups = np.asarray(own_groups(dataset.images.groups, range(len(dataset.images))))
     split: set[str] = set()
-    for train, test in zip(one.train, one.test, strict=True):
+    for train, test in zip(dataset.train, dataset.test, strict=True):
         split |= set(groups[train]) & set(groups[test])
     if split:
         text = f"{len(split)} groups stand on both sides of the published split: {', '.join(sorted(split)[:5])}"
-        yield Finding("warning", "groups", one.role, text)
+        yield Finding("warning", "groups", dataset.role, text)
 
 
-def _named(one: Opened, which: Iterable[int]) -> tuple[str, ...]:
-    return tuple(one.names[int(i)] for i in islice(which, _NAMED))
+def _named(dataset: Opened, which: Iterable[int]) -> tuple[str, ...]:
+    return tuple(dataset.names[int(i)] for i in islice(which, _NAMED))
 
 
 class Looks(NamedTuple):
@@ -240,20 +240,20 @@ class Looks(NamedTuple):
     sizes: Array
 
 
-def looks_of(one: Opened) -> Looks:
+def looks_of(dataset: Opened) -> Looks:
     """Decode every image once, as the recipe does, in threads."""
     import imagehash
 
-    n = len(one.images)
+    n = len(dataset.images)
     hashes, digests = np.zeros((2, n, _BITS // 8), np.uint8)
     read, flat, grey = np.zeros((3, n), bool)
     looks = Looks(hashes, digests, read, {}, flat, grey, np.zeros((n, 2), np.int32))
 
     def look(i: int) -> None:
         try:
-            pixels = one.images[i].image.numpy()
-            if one.paths is not None:
-                with Image.open(one.paths[i]) as file:
+            pixels = dataset.images[i].image.numpy()
+            if dataset.paths is not None:
+                with Image.open(dataset.paths[i]) as file:
                     looks.sizes[i] = file.size
         except (DakitError, OSError, UnidentifiedImageError) as error:
             looks.reasons[i] = str(error)
@@ -271,30 +271,32 @@ def looks_of(one: Opened) -> Looks:
     return looks
 
 
-def _odd(one: Opened, looks: Looks) -> Iterator[Finding]:
+def _odd(dataset: Opened, looks: Looks) -> Iterator[Finding]:
     readable = looks.read
     n = int(readable.sum())
     if looks.reasons:
         first = looks.reasons[min(looks.reasons)]
         text = f"{len(looks.reasons)} images cannot be read, and a run would stop at them: {first}"
-        yield Finding("error", "unreadable", one.role, text, _named(one, sorted(looks.reasons)))
+        yield Finding("error", "unreadable", dataset.role, text, _named(dataset, sorted(looks.reasons)))
     flat = np.flatnonzero(looks.flat)
     if len(flat):
-        yield Finding("warning", "one colour", one.role, f"{len(flat)} images are one colour", _named(one, flat))
+        yield Finding(
+            "warning", "one colour", dataset.role, f"{len(flat)} images are one colour", _named(dataset, flat)
+        )
     grey = looks.grey & readable & ~looks.flat
     if 0 < grey.sum() < n / 2:
         text = f"{grey.sum()} of {n} images have no colour, the others have"
-        yield Finding("note", "no colour", one.role, text, _named(one, np.flatnonzero(grey)))
+        yield Finding("note", "no colour", dataset.role, text, _named(dataset, np.flatnonzero(grey)))
     shorter, longer = looks.sizes.min(1), looks.sizes.max(1)
-    size = one.images[int(np.flatnonzero(readable)[0])].image.shape[-1] if n else 0
+    size = dataset.images[int(np.flatnonzero(readable)[0])].image.shape[-1] if n else 0
     small = np.flatnonzero((shorter > 0) & (2 * shorter <= size))
     if len(small):
         text = f"{len(small)} images are enlarged to twice their size and more, to {size} pixels"
-        yield Finding("warning" if 2 * len(small) > n else "note", "small", one.role, text, _named(one, small))
+        yield Finding("warning" if 2 * len(small) > n else "note", "small", dataset.role, text, _named(dataset, small))
     long = np.flatnonzero(longer > 3 * np.maximum(shorter, 1))
     if len(long):
         text = f"{len(long)} images are more than three times as long as wide; little of them is left in a square"
-        yield Finding("warning", "shape", one.role, text, _named(one, long))
+        yield Finding("warning", "shape", dataset.role, text, _named(dataset, long))
 
 
 def near_pairs(hashes: Array, most: int = _NEAR) -> tuple[Array, bool]:
@@ -335,13 +337,13 @@ def near_pairs(hashes: Array, most: int = _NEAR) -> tuple[Array, bool]:
                 break
             new = [codes]
             for some in np.array_split(here, 1 + len(here) // 2**18):
-                one, other = order[some], order[some + apart]
-                differ = np.zeros(len(one), np.uint64)
+                first, second = order[some], order[some + apart]
+                differ = np.zeros(len(first), np.uint64)
                 for word in words:  # most pairs are too far apart after the first
-                    differ = differ + _ones(word[one] ^ word[other])
+                    differ = differ + _ones(word[first] ^ word[second])
                     near = differ <= most
-                    one, other, differ = one[near], other[near], differ[near]
-                new.append(np.minimum(one, other) * n + np.maximum(one, other))
+                    first, second, differ = first[near], second[near], differ[near]
+                new.append(np.minimum(first, second) * n + np.maximum(first, second))
             if sum(map(len, new[1:])):
                 codes = np.concatenate(new)
         codes = np.unique(codes)
@@ -374,7 +376,7 @@ def duplicates(opened: Sequence[Opened], looks: Sequence[Looks]) -> Iterator[Fin
     """
     if not opened:
         return
-    starts = np.cumsum([0, *(len(one.images) for one in opened)])
+    starts = np.cumsum([0, *(len(dataset.images) for dataset in opened)])
     good = np.flatnonzero(np.concatenate([look.read & ~look.flat for look in looks]))
     digests = np.ascontiguousarray(np.concatenate([look.digests for look in looks])[good]).view("V32").ravel()
     _, number = np.unique(digests, return_inverse=True)
@@ -387,35 +389,37 @@ def duplicates(opened: Sequence[Opened], looks: Sequence[Looks]) -> Iterator[Fin
     hashes = np.concatenate([look.hashes for look in looks])[good[firsts[:-1]][one_each]]
     pairs, complete = near_pairs(hashes)
     near = (sorted(pair) for a, b in pairs for pair in product(same[one_each[a]], same[one_each[b]]))
-    found: dict[tuple[int, str, str, str], list[str]] = {}
+    examples: dict[tuple[int, str, str, str], list[str]] = {}
     counts: Counter[tuple[int, str, str, str]] = Counter()
     for kind, some in (("exact duplicates", exact), ("near duplicates", islice(near, _FOUND))):
         weaker = kind.startswith("near")
         for a, b in some:
             role_a, role_b = (int(np.searchsorted(starts, at, side="right")) - 1 for at in (a, b))
             i, j = int(a - starts[role_a]), int(b - starts[role_b])
-            one, other = opened[role_a], opened[role_b]
-            label, its = one.known[i], other.known[j]
+            first, second = opened[role_a], opened[role_b]
+            label, its = first.known[i], second.known[j]
             if role_a == role_b:
-                place = one.role
-                leak = bool(((one.train[:, i] & one.test[:, j]) | (one.test[:, i] & one.train[:, j])).any())
+                place = first.role
+                leak = bool(((first.train[:, i] & first.test[:, j]) | (first.test[:, i] & first.train[:, j])).any())
                 how = "stand on the training and the test side of a fold" if leak else "inside one role"
-                together = bool((one.train[:, i] & one.train[:, j]).any())
+                together = bool((first.train[:, i] & first.train[:, j]).any())
             else:
-                place = f"{one.role}, {other.role}"
-                leak = bool(one.test[:, i].any() or other.test[:, j].any())
+                place = f"{first.role}, {second.role}"
+                leak = bool(first.test[:, i].any() or second.test[:, j].any())
                 how = "of a test image in another role" if leak else "across roles"
                 together = True
             severity = (1 if weaker else 2) if leak else (0 if weaker else 1)
             kinds = [(severity, kind, place, how)]
-            if together and label >= 0 and its >= 0 and one.classes[label] != other.classes[its]:
+            if together and label >= 0 and its >= 0 and first.classes[label] != second.classes[its]:
                 kinds.append((0 if weaker else 2, f"{kind}, two labels", place, "have different labels"))
             for key in kinds:
                 counts[key] += 1
                 if counts[key] <= _NAMED:
-                    said = [f" ({one.classes[label]})", f" ({other.classes[its]})"] if key is not kinds[0] else ["", ""]
-                    found.setdefault(key, []).append(f"{one.names[i]}{said[0]} = {other.names[j]}{said[1]}")
-    for key, names in found.items():
+                    labels = (
+                        [f" ({first.classes[label]})", f" ({second.classes[its]})"] if key is not kinds[0] else ["", ""]
+                    )
+                    examples.setdefault(key, []).append(f"{first.names[i]}{labels[0]} = {second.names[j]}{labels[1]}")
+    for key, names in examples.items():
         severity, kind, place, how = key
         advice = "; give them one group, or remove one" if severity and "fold" in how else ""
         advice = "; one of the two is wrong" if "labels" in how and severity else advice
@@ -442,10 +446,12 @@ def label_suspects(evaluations: Sequence[Evaluation], only: Array | None = None)
     labels: dict[int, int] = {}
     times: Counter[int] = Counter()
     for evaluation in evaluations:
-        for index, label, said in zip(evaluation.indices, evaluation.labels, evaluation.probabilities, strict=True):
+        for index, label, probabilities in zip(
+            evaluation.indices, evaluation.labels, evaluation.probabilities, strict=True
+        ):
             if only is not None and not only[index]:
                 continue
-            sums[int(index)] = sums.get(int(index), 0) + said.astype(np.float64)
+            sums[int(index)] = sums.get(int(index), 0) + probabilities.astype(np.float64)
             labels[int(index)] = int(label)
             times[int(index)] += 1
     order = sorted(sums)
@@ -456,12 +462,12 @@ def label_suspects(evaluations: Sequence[Evaluation], only: Array | None = None)
     thresholds = [mean[given == j, j].mean() if (given == j).any() else np.inf for j in range(mean.shape[1])]
     confident = np.where(mean >= thresholds, mean, -1)
     best = confident.argmax(1)
-    found = [
+    suspects = [
         (i, int(given[n]), int(best[n]), float(confident[n, best[n]]))
         for n, i in enumerate(order)
         if confident[n, best[n]] >= 0 and best[n] != given[n]
     ]
-    return sorted(found, key=lambda one: -one[3])
+    return sorted(suspects, key=lambda suspect: -suspect[3])
 
 
 def label_noise(recipe: Recipe, out: str | Path | None = None) -> list[Finding]:
@@ -490,13 +496,13 @@ def label_noise(recipe: Recipe, out: str | Path | None = None) -> list[Finding]:
         return []
     store = Store(Path(out or recipe.folder) / "store", recipe.registry)
     output = final.evaluation.evaluation
-    said = [store.open(job.stage.name, job.key, job.inputs).output(output) for job, _ in wanted]
-    seen = np.any([one.train.any(0) for one in learned], axis=0)
-    suspects = label_suspects(said, seen)
+    evaluations = [store.open(job.stage.name, job.key, job.inputs).output(output) for job, _ in wanted]
+    seen = np.any([dataset.train.any(0) for dataset in learned], axis=0)
+    suspects = label_suspects(evaluations, seen)
     if not suspects:
         return []
     names = learned[0].names
-    classes = said[0].classes
+    classes = evaluations[0].classes
     advice = "look at them, the model may be wrong"
     text = f"{len(suspects)} labels are in doubt by {row.row}'s predictions out of fold; {advice}"
     images = tuple(f"{names[i]}: {classes[label]}, or {classes[other]} ({p:.2f})?" for i, label, other, p in suspects)

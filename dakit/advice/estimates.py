@@ -79,20 +79,20 @@ def estimate(recipe: Recipe, *, rows: list[str] | None = None, out: str | Path |
     jobs = pipeline.plan(recipe, rows=rows, out=out)
     missing = Counter(job.stage.name for job, state in jobs if state != "cached")
     plan = recipe.plan(str(recipe.document["method"]))
-    made: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
     factor: dict[str, float] = {}
     few = max([_IMAGES, *(_needed(stage.spec.params) for stage in plan.stages)])
     for data in plan.data.values():
         for part, (images, whole) in _few(data, recipe.seeds[0], few).items():
-            made[f"{data.role}.{part}"] = images
+            outputs[f"{data.role}.{part}"] = images
             factor[f"{data.role}.{part}"] = whole / len(images)
-    found: list[Estimate] = []
+    estimates: list[Estimate] = []
     with TemporaryDirectory() as folder:
         for stage in plan.stages:
             results = missing[stage.name]
-            missing_inputs = [str(ref) for ref in stage.inputs.values() if str(ref) not in made]
+            missing_inputs = [str(ref) for ref in stage.inputs.values() if str(ref) not in outputs]
             if missing_inputs:
-                found.append(Estimate(stage.name, results, None, None, f"needs {missing_inputs[0]}"))
+                estimates.append(Estimate(stage.name, results, None, None, f"needs {missing_inputs[0]}"))
                 continue
             scale = max((factor[str(ref)] for ref in stage.inputs.values()), default=1.0)
             place = Path(folder) / stage.name
@@ -105,10 +105,10 @@ def estimate(recipe: Recipe, *, rows: list[str] | None = None, out: str | Path |
                 with _memory() as peak:
                     result = replace(stage.spec, params=params).build().run(
                         Context(place, 0, recipe.engine, (clock,)),
-                        **{name: made[str(ref)] for name, ref in stage.inputs.items()},
+                        **{name: outputs[str(ref)] for name, ref in stage.inputs.items()},
                     )  # fmt: skip
             except DakitError as error:
-                found.append(Estimate(stage.name, results, None, None, str(error)))
+                estimates.append(Estimate(stage.name, results, None, None, str(error)))
                 continue
             seconds = time.perf_counter() - started
             if not total:
@@ -116,18 +116,18 @@ def estimate(recipe: Recipe, *, rows: list[str] | None = None, out: str | Path |
             elif len(clock.times) > 1:
                 each = (clock.times[-1] - clock.times[0]) / (len(clock.times) - 1)
                 seconds += each * (total - params["steps"])
-            found.append(Estimate(stage.name, results, seconds, peak[0]))
-            made[stage.name], factor[stage.name] = result, scale
+            estimates.append(Estimate(stage.name, results, seconds, peak[0]))
+            outputs[stage.name], factor[stage.name] = result, scale
             for name in stage_outputs(stage.spec.factory):
-                made[f"{stage.name}.{name}"], factor[f"{stage.name}.{name}"] = getattr(result, name), scale
-    return found
+                outputs[f"{stage.name}.{name}"], factor[f"{stage.name}.{name}"] = getattr(result, name), scale
+    return estimates
 
 
 def _needed(params: Mapping[str, Any]) -> int:
     """How many images a stage with these parameters must be given for one batch."""
     batch = params.get("batch_size", 1) if "steps" in params else 1  # one that trains, whose batches are whole
-    kept = params["validation"] if params.get("choose") == "validation" else 0
-    return math.ceil(batch / (1 - kept)) + 1 if 0 < kept < 1 else int(batch)
+    share = params["validation"] if params.get("choose") == "validation" else 0
+    return math.ceil(batch / (1 - share)) + 1 if 0 < share < 1 else int(batch)
 
 
 def _few(data: DataPlan, seed: int, most: int) -> dict[str, tuple[Any, int]]:

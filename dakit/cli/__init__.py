@@ -98,10 +98,10 @@ def main() -> None:
 
 def _again(arguments: list[str]) -> str:
     """The command that goes on; ``--fresh`` would throw away what there is to go on from."""
-    kept, rest = ["dakit"], iter(arguments)
+    command, rest = ["dakit"], iter(arguments)
     for argument in rest:
         if argument == "--fresh":
             next(rest, None)
         elif not argument.startswith("--fresh="):
-            kept.append(argument)
-    return shlex.join(kept)
+            command.append(argument)
+    return shlex.join(command)

@@ -76,7 +76,7 @@ def _saved(name: str) -> dict[str, Any]:
 
     path = SAVED / f"{name}.json"
     if not path.is_file():
-        there = [found.stem for found in SAVED.glob("*.json")]
+        there = [file.stem for file in SAVED.glob("*.json")]
         raise DakitError(f"--compare {name}: there is no {path}{did_you_mean(name, there)}")
     run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return run
@@ -112,8 +112,8 @@ def _print(run: dict[str, Any], earlier: dict[str, Any] | None, name: str | None
     table(headings + ([] if earlier is None else [f"speed, {name} = 1"]), rows)
     for row in run["benchmarks"]:
         if row["also"]:
-            told = ", ".join(f"{what} {value:.3g}" for what, value in row["also"].items())
-            terminal().print(f"{row['name']}: {told}", highlight=False)
+            figures = ", ".join(f"{what} {value:.3g}" for what, value in row["also"].items())
+            terminal().print(f"{row['name']}: {figures}", highlight=False)
 
 
 def _time(seconds: float) -> str:

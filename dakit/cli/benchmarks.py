@@ -33,12 +33,12 @@ def summary(measured: Mapping[str, Any], *, device: str, precision: str) -> dict
         "python": platform.python_version(),
     }
     rows = []
-    made = [(bench["extra_info"], bench["stats"]) for bench in measured["benchmarks"]]
-    ceilings: dict[str, float] = dict(made[-1][0]["ceilings"]) if made else {}
+    measurements = [(bench["extra_info"], bench["stats"]) for bench in measured["benchmarks"]]
+    ceilings: dict[str, float] = dict(measurements[-1][0]["ceilings"]) if measurements else {}
     # The product was timed at another moment, on a machine that may have been busy then.
-    for facts, stats in made:
+    for facts, stats in measurements:
         ceilings["flops"] = max(ceilings["flops"], facts["ceilings"]["flops"], facts["flops"] / stats["median"])
-    for facts, stats in made:
+    for facts, stats in measurements:
         given = [f"{facts[name]} {unit}" for name, unit in (("size", "px"), ("batch", "images")) if name in facts]
         row: dict[str, Any] = {
             "name": " ".join([facts["what"], *([facts["shape"]] if "shape" in facts else []), *given]),

@@ -115,11 +115,11 @@ def _parameters(registry: Registry, entries: list[Entry], settings: Iterable[str
         if not equals:
             raise DakitError(f"--set {text}: expected KEY=VALUE")
         name, _, parameter = key.rpartition(".")
-        found = [entry for entry in entries if name in ("", entry.name) and parameter in takes[entry]]
-        if not found:
+        targets = [entry for entry in entries if name in ("", entry.name) and parameter in takes[entry]]
+        if not targets:
             known = set().union(*takes.values())
             raise DakitError(f"--set {text}: no component to check has this parameter{did_you_mean(parameter, known)}")
-        for entry in found:
+        for entry in targets:
             given = read_yaml(value, f"--set {key}")[0]
             if entry.kind in _TAKING and isinstance(given, dict) and "use" in given:
                 target = entry.factory.__init__ if inspect.isclass(entry.factory) else entry.factory

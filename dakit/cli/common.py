@@ -86,12 +86,12 @@ def chosen_rounds(run: Run, row: str | None, seed: int | None, fold: int | None)
     """The rounds (row, seed, fold) of a run that the arguments leave to choose from; there is at least one."""
     row = row or run.method
     every = run.rounds_of(row)
-    found = [(row, s, f) for s, f in every if seed in (None, s) and fold in (None, f)]
-    if not found:
+    chosen = [(row, s, f) for s, f in every if seed in (None, s) and fold in (None, f)]
+    if not chosen:
         asked = " ".join(f"--{name} {n}" for name, n in (("seed", seed), ("fold", fold)) if n is not None)
         there = ", ".join(f"seed {s} fold {f}" for s, f in every)
         raise DakitError(f"{asked}: {row} was not run with that; there are: {there}")
-    return found
+    return chosen
 
 
 def one_of(option: str, given: str, known: Sequence[str]) -> None:
@@ -132,9 +132,9 @@ def table(headings: list[str], rows: list[list[Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=None, header_style="bold")
+    grid = Table(box=None, header_style="bold")
     for heading in headings:
-        made.add_column(Text(heading))
+        grid.add_column(Text(heading))
     for row in rows:
-        made.add_row(*(Text(str(cell)) for cell in row))
-    terminal().print(made)
+        grid.add_row(*(Text(str(cell)) for cell in row))
+    terminal().print(grid)

@@ -50,11 +50,11 @@ def show(
         [list(r) for r in describe_parameters(entry.factory, KINDS[kind].given)],
     )
     if kind == "stage":
-        for title, found in (
+        for title, ports in (
             ("input", stage_inputs(entry.factory)),
             ("output", stage_outputs(entry.factory)),
         ):
-            table([title, "type"], [[n, _type_name(t)] for n, t in found.items()])
+            table([title, "type"], [[n, _type_name(t)] for n, t in ports.items()])
 
 
 def _first_line(factory: Any) -> str:

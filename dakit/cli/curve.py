@@ -57,19 +57,22 @@ def curve(
         return
     shown = []
     for row in points[0].outcome.summaries:
-        found = [point.outcome.summaries[row] for point in points]
-        shown.append([row, *(f"{100 * s.value:.2f}\n{100 * s.low:.1f}-{100 * s.high:.1f}" for s in found)])
+        summaries = [point.outcome.summaries[row] for point in points]
+        shown.append([row, *(f"{100 * s.value:.2f}\n{100 * s.low:.1f}-{100 * s.high:.1f}" for s in summaries)])
     table(["labels per class", *(point.name for point in points)], shown)
     for point in points:
         for stage, size in point.batch_sizes.items():
             console.print(f"labels {point.name}: {stage} was trained with batches of {size}, as there are so few")
     for row in points[0].outcome.comparisons:
         compared = [(point.name, point.outcome.comparisons[row]) for point in points]
-        told = "; ".join(f"{name}: {one if isinstance(one, str) else one.verdict}" for name, one in compared)
-        console.print(f"{row} against {loaded.baseline}: {told}", markup=False, highlight=False)
-    made = sum(point.outcome.made for point in points)
+        verdicts = "; ".join(
+            f"{name}: {comparison if isinstance(comparison, str) else comparison.verdict}"
+            for name, comparison in compared
+        )
+        console.print(f"{row} against {loaded.baseline}: {verdicts}", markup=False, highlight=False)
+    count = sum(point.outcome.made for point in points)
     console.print(
-        f"made {made} stage results; curve.png, .svg, .csv, .json and a table for each number: {folder}",
+        f"made {count} stage results; curve.png, .svg, .csv, .json and a table for each number: {folder}",
         markup=False,
         highlight=False,
     )
@@ -79,6 +82,6 @@ def _numbers(text: str) -> list[int | None]:
     parts = [part.strip() for part in text.split(",")]
     wrong = [part for part in parts if part != "all" and not (part.isascii() and part.isdigit() and int(part))]
     if wrong:
-        told = ", ".join(f'"{part}"' for part in wrong)
-        raise DakitError(f"--labels {text}: {told}: expected whole numbers from 1 on, or all, such as 1,3,10,all")
+        listed = ", ".join(f'"{part}"' for part in wrong)
+        raise DakitError(f"--labels {text}: {listed}: expected whole numbers from 1 on, or all, such as 1,3,10,all")
     return [None if part == "all" else int(part) for part in parts]

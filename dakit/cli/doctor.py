@@ -64,24 +64,28 @@ def doctor(
     if as_json:
         about = {
             "severity": SEVERITIES[worst] if findings else "none",
-            "findings": [{**one._asdict(), "images": [shown(image) for image in one.images]} for one in findings],
-            "estimates": [vars(one) for one in estimates],
+            "findings": [
+                {**finding._asdict(), "images": [shown(image) for image in finding.images]} for finding in findings
+            ],
+            "estimates": [vars(cost) for cost in estimates],
             "not_measured": why_not,
         }
         typer.echo(json.dumps(about, indent=1))
         raise typer.Exit(worst)
     if findings:
-        table(["severity", "check", "where", "what"], [list(one[:4]) for one in findings])
-        for one in findings:
-            if one.images:
-                more = [f"... {len(one.images) - 3} more: --json"] if len(one.images) > 3 else []
-                typer.echo(f"\n{one.check} ({one.where}):\n  " + "\n  ".join(map(shown, [*one.images[:3], *more])))
+        table(["severity", "check", "where", "what"], [list(finding[:4]) for finding in findings])
+        for finding in findings:
+            if finding.images:
+                more = [f"... {len(finding.images) - 3} more: --json"] if len(finding.images) > 3 else []
+                typer.echo(
+                    f"\n{finding.check} ({finding.where}):\n  " + "\n  ".join(map(shown, [*finding.images[:3], *more]))
+                )
     else:
         typer.echo(f"{loaded.file}: nothing was found in its data")
     if estimates:
         typer.echo()
-        table(["stage", "to make", "each", "memory", ""], [_cells(one) for one in estimates])
-        total = sum(one.seconds * one.results for one in estimates if one.seconds is not None)
+        table(["stage", "to make", "each", "memory", ""], [_cells(cost) for cost in estimates])
+        total = sum(cost.seconds * cost.results for cost in estimates if cost.seconds is not None)
         stages = f"{loaded.document['method']}'s stages on this machine as it is now"
         typer.echo(f"about {_time(total)} for {', '.join(rows)}, by {stages}; t-SNE grows faster than this")
     elif measure:
@@ -89,10 +93,10 @@ def doctor(
     raise typer.Exit(worst)
 
 
-def _cells(one: Estimate) -> list[object]:
-    if one.seconds is None:
-        return [one.stage, one.results, "-", "-", one.problem]
-    return [one.stage, one.results, _time(one.seconds), f"{one.megabytes} MB", ""]
+def _cells(cost: Estimate) -> list[object]:
+    if cost.seconds is None:
+        return [cost.stage, cost.results, "-", "-", cost.problem]
+    return [cost.stage, cost.results, _time(cost.seconds), f"{cost.megabytes} MB", ""]
 
 
 def _time(seconds: float) -> str:

@@ -13,12 +13,12 @@ def plugins(plugin: PluginFiles = None, as_json: Json = False) -> None:
     """List the plugins found on this machine: distribution, version, what they offer, state."""
     from dakit.plugins import find_plugins
 
-    found = find_plugins(plugin or ())
+    listing = find_plugins(plugin or ())
     rows = [
         [p.distribution, p.name, p.version, " ".join(h.removeprefix("dakit_") for h in p.hooks), p.state]
-        for p in found.found
+        for p in listing.found
     ]
-    for text in found.warnings():
+    for text in listing.warnings():
         typer.echo(f"dakit: warning: {text}", err=True)
     headings = ["distribution", "plugin", "version", "offers", "state"]
     if as_json:

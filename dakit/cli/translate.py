@@ -62,17 +62,17 @@ def translate(
         done = translate_files(
             model, files, out, engine=engine, batch_size=batch, overwrite=overwrite, observers=[progress]
         )
-    failed = [one for one in done if one.error]
+    failed = [result for result in done if result.error]
     if as_json:
         rows = [
-            {"path": shown(one.path), "error": one.error}
-            if one.written is None
-            else {"path": shown(one.path), "written": shown(one.written)}
-            for one in done
+            {"path": shown(result.path), "error": result.error}
+            if result.written is None
+            else {"path": shown(result.path), "written": shown(result.written)}
+            for result in done
         ]
         typer.echo(json.dumps(rows, indent=1))
     elif failed:
-        table(["not read", "why"], [[shown(one.path), one.error] for one in failed])
+        table(["not read", "why"], [[shown(result.path), result.error] for result in failed])
     others = f", of {len(rounds)} rounds" if len(rounds) > 1 else ""
     typer.echo(
         f"{len(done) - len(failed)} of {len(done)} images translated by {model.origin}{others}, into {out}", err=True

@@ -36,17 +36,17 @@ def too_few(batch_size: int, parts: Mapping[str, tuple[int, int | None]]) -> lis
     >>> too_few(32, {"train": (16, 10), "extra": (16, None)})
     ['batch_size: 32 takes 16 images of train a step, but there are 10; at most 20 fits']
     """
-    shared = processes.count()
+    world_size = processes.count()
     return [
         f"batch_size: {batch_size} takes {need} images of {name} a step, but there are {have}; "
         f"at most {have * batch_size // need} fits"
         for name, (need, have) in parts.items()
         if have is not None and have < need
     ] + [
-        f"batch_size: {batch_size} takes {need} images of {name} a step, but {shared} processes share them equally; "
-        f"expected a multiple of {shared}"
+        f"batch_size: {batch_size} takes {need} images of {name} a step, but {world_size} processes share them "
+        f"equally; expected a multiple of {world_size}"
         for name, (need, _) in parts.items()
-        if need % shared
+        if need % world_size
     ]
 
 
@@ -140,8 +140,8 @@ class Reader:
             DakitError: a file cannot be read, or an image has another size than the first.
         """
         once = list(dict.fromkeys(indices))
-        found = dict(zip(once, self._threads.map(lambda i: self.images[i].image, once), strict=True))
-        images = [found[i] for i in indices]
+        decoded = dict(zip(once, self._threads.map(lambda i: self.images[i].image, once), strict=True))
+        images = [decoded[i] for i in indices]
         for index, image in zip(indices, images, strict=True):
             if tuple(image.shape) != self._shape:
                 other = tuple(image.shape)

@@ -87,14 +87,14 @@ def eight_bits(image: Image.Image, stated: Sequence[float] | None) -> Image.Imag
         alpha = np.where((np.atleast_3d(colours) == key).all(-1), 0, 255).astype(np.uint8)
     if not np.isfinite(colours).all():
         raise ValueError(f"{(~np.isfinite(colours)).sum()} of its values are NaN or infinite")
-    own = (0, 65535) if image.format == "PPM" and image.mode == "I" else (0, 4095) if ";12" in raw else None
-    black, white = own or stated or _evident(colours)
-    made = to_bytes(colours, black, white)
-    if made.size > 1 and made.min() == made.max() and colours.min() < colours.max():
+    implied = (0, 65535) if image.format == "PPM" and image.mode == "I" else (0, 4095) if ";12" in raw else None
+    black, white = implied or stated or _evident(colours)
+    pixels = to_bytes(colours, black, white)
+    if pixels.size > 1 and pixels.min() == pixels.max() and colours.min() < colours.max():
         raise ValueError(f"`range: [{black:g}, {white:g}]` makes one grey of its values, which are {_span(colours)}")
     if tags.get(262) == 0:
-        made = 255 - made
-    return Image.fromarray(made if alpha is None else np.dstack([made, alpha]))
+        pixels = 255 - pixels
+    return Image.fromarray(pixels if alpha is None else np.dstack([pixels, alpha]))
 
 
 def _raw_mode(image: Image.Image) -> str:

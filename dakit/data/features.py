@@ -156,10 +156,12 @@ def nearest(
             first = stop
     merge()
     if part is not None:
-        own = best, indices
-        best, indices = map(processes.told, own)
+        local_nearest = best, indices
+        best, indices = map(processes.told, local_nearest)
         for process in range(1, processes.count()):  # the first part first: of equal distances it has the lower index
-            _merge(best, indices, [processes.told(own[0], process)], processes.told(own[1], process))
+            _merge(
+                best, indices, [processes.told(local_nearest[0], process)], processes.told(local_nearest[1], process)
+            )
     return indices.masked_fill_(best.isinf(), -1), best.sqrt_()
 
 

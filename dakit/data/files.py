@@ -43,7 +43,7 @@ def list_images(folder: Path) -> tuple[Lean[Path], Counter[str]]:
     def fail(error: OSError) -> None:
         raise DakitError(f"{error.filename}: cannot be listed: {error.strerror}") from error
 
-    found: list[str] = []
+    paths: list[str] = []
     others: Counter[str] = Counter()
     for place, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -52,11 +52,11 @@ def list_images(folder: Path) -> tuple[Lean[Path], Counter[str]]:
             if name.startswith("."):
                 continue
             if suffix in IMAGE_SUFFIXES:
-                found.append(os.path.join(place, name))
+                paths.append(os.path.join(place, name))
             else:
                 others[suffix or "no suffix"] += 1
-    found.sort(key=lambda path: path.replace(os.sep, "\0"))  # as paths are sorted: part by part
-    return lean_paths(found), others
+    paths.sort(key=lambda path: path.replace(os.sep, "\0"))  # as paths are sorted: part by part
+    return lean_paths(paths), others
 
 
 def told_of(others: Mapping[str, int]) -> str:
@@ -65,7 +65,7 @@ def told_of(others: Mapping[str, int]) -> str:
     >>> told_of({".txt": 1, ".heic": 2})
     '3 files: .heic 2, .txt 1'
     """
-    counts = sorted(((what, count) for what, count in others.items() if count), key=lambda one: (-one[1], one[0]))
+    counts = sorted(((what, count) for what, count in others.items() if count), key=lambda entry: (-entry[1], entry[0]))
     more = [f"and {len(counts) - 8} more kinds"] if len(counts) > 8 else []
     number = sum(others.values())
     listed = ", ".join([f"{what} {count}" for what, count in counts[:8]] + more)
@@ -114,14 +114,14 @@ def number_labels(
     Raises:
         DakitError: nothing is kept, or some names are not among the classes.
     """
-    kept = [i for i, name in enumerate(names) if name not in ignore]
-    if not kept:
+    selected = [i for i, name in enumerate(names) if name not in ignore]
+    if not selected:
         raise DakitError(f"{root}: holds no images" + (f" besides those to ignore: {list(ignore)}" if names else ""))
-    counts = Counter(names[i] for i in kept if names[i])
+    counts = Counter(names[i] for i in selected if names[i])
     order = tuple(sorted(counts) if classes is None else classes) if counts else ()
     strange = ", ".join(f'"{name}" ({n} images)' for name, n in sorted(counts.items()) if name not in order)
     if strange:
         known = ", ".join(order)
         raise DakitError(f"{root}: {strange}: not among the classes {known}; list it there or in `ignore`")
     number = {name: label for label, name in enumerate(order)} | {"": -1}
-    return kept, [number[names[i]] for i in kept], order
+    return selected, [number[names[i]] for i in selected], order

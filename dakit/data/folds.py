@@ -29,18 +29,18 @@ def inner_folds(known: LabelledFeatures, folds: int = FOLDS) -> list[tuple[np.nd
     from sklearn.model_selection import StratifiedGroupKFold
 
     extra, labels = known.extra.numpy(), known.labels.numpy()
-    own, beside = np.flatnonzero(~extra), np.flatnonzero(extra)
-    groups = np.unique(np.asarray(known.groups)[own], return_inverse=True)[1]
-    held_classes = np.unique(labels[own])
-    folds = min([folds, *(len(np.unique(groups[labels[own] == label])) for label in held_classes)])
+    places, beside = np.flatnonzero(~extra), np.flatnonzero(extra)
+    groups = np.unique(np.asarray(known.groups)[places], return_inverse=True)[1]
+    held_classes = np.unique(labels[places])
+    folds = min([folds, *(len(np.unique(groups[labels[places] == label])) for label in held_classes)])
     if folds < 2:
         return []
-    made = []
-    for fitted, held in StratifiedGroupKFold(folds).split(own, labels[own], groups):
-        fitted, held = np.concatenate([own[fitted], beside]), own[held]
+    splits = []
+    for fitted, held in StratifiedGroupKFold(folds).split(places, labels[places], groups):
+        fitted, held = np.concatenate([places[fitted], beside]), places[held]
         if len(held) and len(np.unique(labels[fitted])) == len(np.unique(labels)):
-            made.append((fitted, held))
-    return made
+            splits.append((fitted, held))
+    return splits
 
 
 def best(
@@ -70,7 +70,7 @@ def best(
         number: np.concatenate([make(value).fit(rows[fit], labels[fit]).predict(rows[out]) for fit, out in folds])
         for number, value in enumerate(candidates)
     }
-    scores = [_macro_accuracy(labels[held], said) for said in answers.values()]
+    scores = [_macro_accuracy(labels[held], answer) for answer in answers.values()]
     chosen = candidates[int(np.argmax(scores))]
     tried = [[value, score] for value, score in zip(candidates, scores, strict=True)]
     return chosen, {"chosen": chosen, "by": f"{len(folds)} inner folds", "tried": tried}

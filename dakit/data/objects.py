@@ -218,24 +218,26 @@ def _numbered(
     numbered = {value for value in values if not isinstance(value, str)} - {-1}
     if named and numbered:
         raise DakitError("some labels are numbers and some are names")
-    own = tuple(str(name) for name in about.get("classes") or ())
+    own_classes = tuple(str(name) for name in about.get("classes") or ())
     if not named and not numbered:
         return values, ()  # type: ignore[return-value]
     if named:
-        order = tuple(classes or own or sorted(named))
-        own = tuple(sorted(named))
-        values = [value if value == -1 else own.index(str(value)) for value in values]
+        order = tuple(classes or own_classes or sorted(named))
+        own_classes = tuple(sorted(named))
+        values = [value if value == -1 else own_classes.index(str(value)) for value in values]
     else:
-        order = tuple(classes or own)
+        order = tuple(classes or own_classes)
         if not order:
             most = max(numbered)
             raise DakitError(f"its labels are numbers (0 to {most}) and it has no `classes`: name them in data.classes")
-    own = own or order
-    if strange := [name for name in own if name not in order]:
+    own_classes = own_classes or order
+    if strange := [name for name in own_classes if name not in order]:
         raise DakitError(f"its classes {', '.join(strange)} are not among data.classes ({', '.join(order)})")
-    if outside := sorted(n for n in set(values) if int(n) >= len(own)):
-        raise DakitError(f"the label {outside[0]} is not in 0 to {len(own) - 1}, the numbers of {', '.join(own)}")
-    place = [order.index(name) for name in own]
+    if outside := sorted(n for n in set(values) if int(n) >= len(own_classes)):
+        raise DakitError(
+            f"the label {outside[0]} is not in 0 to {len(own_classes) - 1}, the numbers of {', '.join(own_classes)}"
+        )
+    place = [order.index(name) for name in own_classes]
     return [-1 if value == -1 else place[int(value)] for value in values], order
 
 

@@ -107,14 +107,14 @@ def selection_report(selection: Selection, pool: ImageSet, anchors: ImageSet) ->
     picks = Counter(class_of(pool, index) for _, index in pairs)
     distinct = Counter(class_of(pool, index) for index in uses)
     nearest = None if selection.exact is None else selection.exact.tolist()
-    own = sum(class_of(pool, index) == class_of(anchors, anchor) is not None for anchor, index in pairs)
+    same_class = sum(class_of(pool, index) == class_of(anchors, anchor) is not None for anchor, index in pairs)
     return {
         "picks": len(pairs),
         "distinct": len(uses),
         "largest_reuse": max(uses.values(), default=0),
         "picks_per_class": {name: picks[name] for name in pool.classes},
         "distinct_per_class": {name: distinct[name] for name in pool.classes},
-        "picks_of_own_class": own if pool.classes and anchors.classes else None,
+        "picks_of_own_class": same_class if pool.classes and anchors.classes else None,
         "exact_picks": None if nearest is None else sum(index in nearest[anchor] for anchor, index in pairs),
         "exact_distinct": None if nearest is None else len({index for row in nearest for index in row if index >= 0}),
     }

@@ -26,9 +26,9 @@ def integers(values: Iterable[int]) -> array[int]:
         return array("i", values)
     if values.size and not -(2**31) <= values.min() <= values.max() < 2**31:
         raise OverflowError("a number does not fit into 32 bits")
-    made = array("i")
-    made.frombytes(values.astype(np.int32).tobytes())
-    return made
+    numbers = array("i")
+    numbers.frombytes(values.astype(np.int32).tobytes())
+    return numbers
 
 
 class Lean(Sequence[T]):
@@ -63,7 +63,7 @@ class Lean(Sequence[T]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
             return NotImplemented
-        return len(self) == len(other) and all(one == its for one, its in zip(self, other, strict=True))
+        return len(self) == len(other) and all(item == its for item, its in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
 

@@ -87,8 +87,8 @@ class TensorImages:
 
     def __getitem__(self, index: int, /) -> Sample:
         image = self.images[index]
-        own = image.clone() if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
-        return Sample(own.contiguous(), self.labels[index], self.groups[index])
+        pixels = image.clone() if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+        return Sample(pixels.contiguous(), self.labels[index], self.groups[index])
 
     def fingerprint(self) -> str:
         """A hash of pixels, labels, groups and classes."""
@@ -140,8 +140,8 @@ class FileImages:
         self.paths: Sequence[Path] = lean_paths(paths)
         n = len(self.paths)
         self.labels: Sequence[int] = integers(np.full(n, -1) if labels is None else labels)
-        self.groups: Sequence[str] = numbered(n) if groups is None else _kept(groups)
-        self.parts: Sequence[str] | None = None if parts is None else _kept(parts)
+        self.groups: Sequence[str] = numbered(n) if groups is None else _text_list(groups)
+        self.parts: Sequence[str] | None = None if parts is None else _text_list(parts)
         self.classes = tuple(classes)
         self.size = size
         self.fit = fit
@@ -149,8 +149,8 @@ class FileImages:
         if self.range is not None and not (
             len(set(self.range)) == len(self.range) == 2 and np.isfinite(self.range).all()
         ):
-            said = ", ".join(f"{value:g}" for value in self.range)
-            raise DakitError(f"range: [{said}]: expected two different numbers, the values of black and of white")
+            bounds = ", ".join(f"{value:g}" for value in self.range)
+            raise DakitError(f"range: [{bounds}]: expected two different numbers, the values of black and of white")
         self.passed_over = dict(passed_over or {})
 
     def __len__(self) -> int:
@@ -292,9 +292,9 @@ def unreadable(
                     continue
                 if not database.execute("select 1 from readable where key = ?", (key + how,)).fetchone():
                     keys[number] = key + how, old
-            found = dict(zip(keys, threads.map(decode, keys), strict=True))
-            faults |= {paths[number]: why for number, why in found.items() if why}
-            good = [(keys[number][0],) for number, why in found.items() if not why and keys[number][1]]
+            reasons = dict(zip(keys, threads.map(decode, keys), strict=True))
+            faults |= {paths[number]: why for number, why in reasons.items() if why}
+            good = [(keys[number][0],) for number, why in reasons.items() if not why and keys[number][1]]
             with database:
                 database.executemany("insert or replace into readable values (?)", good)
     if unknown:
@@ -536,8 +536,8 @@ def fingerprint(images: ImageSet | Sealed) -> str:
     """A hash of a set's content: its own ``fingerprint()`` where it has one, else of every decoded image."""
     if offers(images, HasFingerprint):
         validation = published_validation(images)  # of which `choose: validation` makes use
-        own = images.fingerprint()
-        return _combine("validation", own, repr(validation)) if validation else own
+        content = images.fingerprint()
+        return _combine("validation", content, repr(validation)) if validation else content
     assert not isinstance(images, Sealed)
     digest = hashlib.sha256(repr((images.classes, list(images.labels), list(images.groups))).encode())
     for index in range(len(images)):
@@ -578,7 +578,7 @@ def name_of(images: ImageSet, index: int) -> str:
     return name_of(images.base, images.indices[index] if isinstance(images, Subset) else index)
 
 
-def _kept(texts: Sequence[str]) -> Sequence[str]:
+def _text_list(texts: Sequence[str]) -> Sequence[str]:
     """A list of one's own; one that is made when it is read cannot be changed by others."""
     return texts if isinstance(texts, Lean) else list(texts)
 

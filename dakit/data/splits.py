@@ -198,8 +198,8 @@ def _deal(images: ImageSet, shares: Sequence[float], chance: int | str, split: s
     All folds come from one deal, so the last few deals are remembered, by what they depend on.
     """
     labels = np.array(_labels(images))
-    found, row = np.unique(np.array(_groups(images), dtype=object), return_inverse=True)
-    names: list[str] = found.tolist()
+    unique_groups, row = np.unique(np.array(_groups(images), dtype=object), return_inverse=True)
+    names: list[str] = unique_groups.tolist()
     about = hashlib.sha256(repr((tuple(shares), chance, images.classes, names)).encode())
     for numbers in (labels, row):
         about.update(numbers.astype(np.int64).tobytes())
@@ -214,9 +214,9 @@ def _deal(images: ImageSet, shares: Sequence[float], chance: int | str, split: s
     excess = -target
     sides = np.zeros(len(names), np.int64)
     for group in sorted(range(len(names)), key=lambda g: (-int(sizes[g]).bit_length(), _chance(chance, names[g]))):
-        own = slice(starts[group], starts[group + 1])
+        span = slice(starts[group], starts[group + 1])
         weights = np.zeros(len(present) + 1)
-        weights[pairs[own] % len(present)] = counts[own]
+        weights[pairs[span] % len(present)] = counts[span]
         weights[-1] = sizes[group]
         cost = (weights * (2 * excess + weights) / target).sum(axis=1)
         sides[group] = cost.argmin()
@@ -242,16 +242,16 @@ def _draw_per_class(images: ImageSet, train: Sequence[int], count: int, chance: 
     labels = _labels(images)
     groups = _groups(images)
     seen: Counter[tuple[str, int]] = Counter()
-    found: dict[int, list[tuple[bytes, int]]] = {label: [] for label in range(len(images.classes))}
+    by_label: dict[int, list[tuple[bytes, int]]] = {label: [] for label in range(len(images.classes))}
     for i in train:
-        found[labels[i]].append((_chance(chance, groups[i], seen[groups[i], labels[i]]), i))
+        by_label[labels[i]].append((_chance(chance, groups[i], seen[groups[i], labels[i]]), i))
         seen[groups[i], labels[i]] += 1
-    for label, candidates in found.items():
+    for label, candidates in by_label.items():
         if len(candidates) < count:
             raise DakitError(
                 f'per_class: {count}: class "{images.classes[label]}" has {len(candidates)} training images'
             )
-    return sorted(i for candidates in found.values() for _, i in sorted(candidates)[:count])
+    return sorted(i for candidates in by_label.values() for _, i in sorted(candidates)[:count])
 
 
 def _labels(images: ImageSet) -> list[int]:

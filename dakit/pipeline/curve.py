@@ -86,15 +86,17 @@ def curve(
     role = _role(recipe, chosen)
     usual = _per_class(recipe, str(recipe.document["method"]), role)
     for row in chosen:
-        if (own := _per_class(recipe, row, role)) != usual:
-            raise DakitError(f"{row} is the row with per_class: {own}, so it has no curve; name the others (--variant)")
+        if (per_class := _per_class(recipe, row, role)) != usual:
+            raise DakitError(
+                f"{row} is the row with per_class: {per_class}, so it has no curve; name the others (--variant)"
+            )
     most, _ = _available(_jobs(_with(recipe, role, None, draws), chosen, folder), role)
     wanted = sorted({n for n in labels if n is not None}) + [None] * (None in labels)
     wrong = [n for n in wanted if n is not None and not 1 <= n <= most]
     if wrong or not wanted:
-        told = ", ".join(map(str, wrong)) or "none"
-        raise DakitError(f"labels per class: {told}: expected numbers from 1 to {most} (the smallest class has so many "
-                         f"on the training side of {role}), or all")  # fmt: skip
+        listed = ", ".join(map(str, wrong)) or "none"
+        raise DakitError(f"labels per class: {listed}: expected numbers from 1 to {most} (the smallest class has so "
+                         f"many on the training side of {role}), or all")  # fmt: skip
     todo = []
     for number in wanted:
         reduced = _with(recipe, role, number, draws)
@@ -168,19 +170,21 @@ def _available(jobs: Sequence[Job], role: str) -> tuple[int, float]:
 
 def _batch_sizes(recipe: Recipe, jobs: Sequence[Job]) -> dict[str, int]:
     """The largest batch that fits, for each stage where the recipe's own does not."""
-    found: dict[str, int] = {}
+    batch_sizes: dict[str, int] = {}
     for job, stage, sizes in sized(recipe, jobs):
         spec = job.stage.spec
 
         def fits(size: int, spec: Spec[Any] = spec, sizes: Any = sizes, inputs: Any = job.stage.inputs) -> bool:
-            made = _sized(spec, size).build()
-            return not made.check_sizes(sizes) and not (offers(made, ChecksInputs) and made.check(frozenset(inputs)))
+            candidate = _sized(spec, size).build()
+            return not candidate.check_sizes(sizes) and not (
+                offers(candidate, ChecksInputs) and candidate.check(frozenset(inputs))
+            )
 
-        own = spec.params.get("batch_size")
-        if own is not None and offers(stage, ChecksSizes) and not fits(own):
-            size = next((size for size in range(own - 1, 0, -1) if fits(size)), own)
-            found[job.stage.name] = min(size, found.get(job.stage.name, own))
-    return found
+        recipe_size = spec.params.get("batch_size")
+        if recipe_size is not None and offers(stage, ChecksSizes) and not fits(recipe_size):
+            size = next((size for size in range(recipe_size - 1, 0, -1) if fits(size)), recipe_size)
+            batch_sizes[job.stage.name] = min(size, batch_sizes.get(job.stage.name, recipe_size))
+    return batch_sizes
 
 
 def _sized(spec: Spec[Any], size: int) -> Spec[Any]:

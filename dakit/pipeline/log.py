@@ -46,5 +46,5 @@ class Log(Observer):
     def warn_of(self, warnings: Iterable[str]) -> None:
         """The warnings of a whole run; those that were told already are not told again."""
         for text in warnings:
-            if not any(text == told or text.endswith(f": {told}") for told in self._warned):
+            if not any(text == warning or text.endswith(f": {warning}") for warning in self._warned):
                 LOGGER.warning("%s", text)

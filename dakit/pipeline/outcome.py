@@ -94,13 +94,13 @@ def transferring(recipe: Recipe) -> list[str]:
     plain = (
         {stage.name: stage.inputs.keys() for stage in recipe.plan(recipe.baseline).stages} if recipe.baseline else {}
     )
-    found = []
+    rows = []
     for row, plan in recipe.plans.items():
         given = {stage.name: stage.inputs.keys() for stage in plan.stages}
         if all(inputs <= given.get(name, set()) for name, inputs in plain.items()):
             if any(inputs < given[name] for name, inputs in plain.items()):
-                found.append(row)
-    return found
+                rows.append(row)
+    return rows
 
 
 def source_only(recipe: Recipe, rows: Iterable[str]) -> dict[str, list[str]]:

@@ -86,8 +86,8 @@ class Roles:
             raise RecipeError([f"{self.recipe.file}: data: the class lists differ:\n{lists}\n"
                                "  expected the same names in the same order (set data.classes)"])  # fmt: skip
         for names in set(classes.values()):
-            found = {label for images in labelled.values() for label in images.labels}
-            empty = [name for label, name in enumerate(names) if label not in found]
+            used_labels = {label for images in labelled.values() for label in images.labels}
+            empty = [name for label, name in enumerate(names) if label not in used_labels]
             if empty or len(names) < 2:
                 what = f"no image is of the class {', '.join(empty)}" if empty else f"there is one class, {names[0]}"
                 raise RecipeError([f"{self.recipe.file}: data: {what}; expected images of two classes or more"])
@@ -132,10 +132,10 @@ class Roles:
             return images
         listed = "".join(f"\n  {shown(path)}: {why}" for path, why in list(faults.items())[:20])
         listed += f"\n  and {len(faults) - 20} more" if len(faults) > 20 else ""
-        told = f"{len(faults)} of {len(images)} images cannot be read"
+        summary = f"{len(faults)} of {len(images)} images cannot be read"
         if data.on_bad_image == "error" or not len(good):
-            raise DakitError(f"{told}:{listed}\n  mend or remove them, or set data.on_bad_image: skip")
-        self.warnings.append(f"{data.role} ({data.spec.name}): {told} and are left out:{listed}")
+            raise DakitError(f"{summary}:{listed}\n  mend or remove them, or set data.on_bad_image: skip")
+        self.warnings.append(f"{data.role} ({data.spec.name}): {summary} and are left out:{listed}")
         return good
 
     def parts(self, data: DataPlan, seed: int, fold: int) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def content_key(data: DataPlan, images: Any) -> str:
 
 
 def _folders(value: Any) -> bool:
-    return isinstance(value, Folder) or (isinstance(value, list) and any(isinstance(one, Folder) for one in value))
+    return isinstance(value, Folder) or (isinstance(value, list) and any(isinstance(item, Folder) for item in value))
 
 
 def data_key(data: DataPlan) -> str:

@@ -85,8 +85,8 @@ def run(
             earlier = EarlierJobs(planner, folder, jobs)
             _announce(planner, folder, jobs, earlier.jobs)
         with audience.of_run(recipe.name, len({job.key for job in jobs})):
-            made = _make_missing(planner, jobs, audience)
-            counts = made, len({job.key for job in jobs}) - made
+            number_made = _make_missing(planner, jobs, audience)
+            counts = number_made, len({job.key for job in jobs}) - number_made
             if not processes.first():
                 return _outcome(planner, folder, rows, jobs, counts, [])
             current = earlier.current()

@@ -112,39 +112,41 @@ def _base_file(document: Document, name: str, folder: Path) -> Path:
 
 def _laid_over(below: Document, above: Document) -> Document:
     """``above`` over ``below``, as a third."""
-    made = below.copy()
-    made.file, made.problems = above.file, above.problems
+    document = below.copy()
+    document.file, document.problems = above.file, above.problems
     for key in _OWN:
-        made.drop((key,))
-    made.data = {key: above.data[key] for key in ("recipe", "title") if key in above.data} | made.data
+        document.drop((key,))
+    document.data = {key: above.data[key] for key in ("recipe", "title") if key in above.data} | document.data
     for key, value in above.data.items():
         if key in ENTRIES:
-            _join(made, above, key)
+            _join(document, above, key)
         elif key == "engine":
             for name, setting in value.items():
-                _take(made, above, ("engine", name), setting)
+                _take(document, above, ("engine", name), setting)
         elif key != "base":
-            _take(made, above, (key,), value)
-    return made
+            _take(document, above, (key,), value)
+    return document
 
 
-def _join(made: Document, above: Document, section: str) -> None:
+def _join(document: Document, above: Document, section: str) -> None:
     """Lay one section of entries over that of the base."""
     entries = above.data[section]
-    known = list(made.data[section])
+    known = list(document.data[section])
     for name, value in entries.items():
         key = (section, name)
         if value is None and not (section == "data" and name in DATA_SETTINGS):
             if name not in known:
                 above.problem(key, f"is null, but the base has none{did_you_mean(name, known)}")
-            made.drop(key)
+            document.drop(key)
         elif name in known and isinstance(value, dict) and section in _HEADS and not value.keys() & _HEADS[section]:
             for part, inner in value.items():
-                _take(made, above, (*key, part), inner)
+                _take(document, above, (*key, part), inner)
         else:
-            _take(made, above, key, value)
+            _take(document, above, key, value)
     if section == "stages":
-        made.data["stages"] = {name: made.data["stages"][name] for name in _order(known, entries, made.data["stages"])}
+        document.data["stages"] = {
+            name: document.data["stages"][name] for name in _order(known, entries, document.data["stages"])
+        }
 
 
 def _order(known: list[str], entries: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
@@ -158,9 +160,9 @@ def _order(known: list[str], entries: Mapping[str, Any], there: Mapping[str, Any
     return order
 
 
-def _take(made: Document, above: Document, key: Key, value: Any) -> None:
+def _take(document: Document, above: Document, key: Key, value: Any) -> None:
     """Take over one key, with its lines."""
-    made.put(key, value, above.place(key))
+    document.put(key, value, above.place(key))
     for known, line in above.lines.items():
         if known[: len(key)] == key:
-            made.lines[known] = line
+            document.lines[known] = line

@@ -52,16 +52,16 @@ def take_over(document: Any, roles: Iterable[str], file: str) -> None:
     for role in roles:
         if role not in known:
             raise DakitError(f'data: {file} has no role "{role}"{did_you_mean(str(role), known)}')
-        said = section[role] if isinstance(section[role], dict) else {}
-        section[role] = {"use": f"{HERE}/{role}"} | _staying(said)
+        settings = section[role] if isinstance(section[role], dict) else {}
+        section[role] = {"use": f"{HERE}/{role}"} | _staying(settings)
         profiles = document.get("profiles")
         for profile in profiles.values() if isinstance(profiles, dict) else ():
             if isinstance(profile, dict):
                 _leave(profile, role)
 
 
-def _staying(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in said.items() if name in _STAYS}
+def _staying(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name in _STAYS}
 
 
 def _leave(profile: dict[str, Any], role: str) -> None:
@@ -70,9 +70,9 @@ def _leave(profile: dict[str, Any], role: str) -> None:
         parts = dotted.removeprefix("data.").split(".")
         if parts[0] != role or (parts[1:2] and parts[1] in _STAYS):
             continue
-        said = profile.pop(dotted)
-        if len(parts) == 1 and isinstance(said, dict):
-            profile |= {f"data.{role}.{name}": value for name, value in _staying(said).items()}
+        settings = profile.pop(dotted)
+        if len(parts) == 1 and isinstance(settings, dict):
+            profile |= {f"data.{role}.{name}": value for name, value in _staying(settings).items()}
 
 
 def refuse_others(recipe: Recipe, roles: Iterable[str]) -> None:

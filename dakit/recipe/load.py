@@ -101,7 +101,7 @@ def checked_recipe(
         row: _plan(document, plain, row, difference, settings, registry, notes)
         for row, difference in _differences(document, plain, written, settings).items()
     }
-    return _table(document, plans, profile or "", observe, registry, _told(notes))
+    return _table(document, plans, profile or "", observe, registry, _note_lines(notes))
 
 
 def _differences(
@@ -203,7 +203,7 @@ def _note(notes: dict[tuple[str, str], dict[str, None]], row: str, setting: Sett
     notes.setdefault((setting.origin, why), {})[row] = None
 
 
-def _told(notes: Mapping[tuple[str, str], Iterable[str]]) -> tuple[str, ...]:
+def _note_lines(notes: Mapping[tuple[str, str], Iterable[str]]) -> tuple[str, ...]:
     """For which rows a setting does not hold, a line each."""
     return tuple(f"{what}: not for {', '.join(rows)}: {why}" for (what, why), rows in notes.items())
 

@@ -163,9 +163,9 @@ class Row:
         return [kind for kind in COMPONENTS if self.registry.called(kind, str(use))]
 
     def spec(
-        self, kind: str, use: Any, params: Mapping[str, Any], key: Key, told: frozenset[str] = frozenset()
+        self, kind: str, use: Any, params: Mapping[str, Any], key: Key, reported: frozenset[str] = frozenset()
     ) -> Spec[Any] | None:
-        """The spec of a name and its parameters; None where one has a problem, which is told or was (``told``)."""
+        """The spec of a name and its parameters; None where one has a problem, which is told or was (``reported``)."""
         if not isinstance(use, str):
             self.document.problem(key, f"needs `use:` with the name of a {kind}")
             return None
@@ -173,7 +173,7 @@ class Row:
             return self.registry.spec(kind, use, params)
         except ParameterProblems as error:
             for path, text in error.problems:
-                if not told.intersection(path[:1]):
+                if not reported.intersection(path[:1]):
                     self.document.problem((*key, *path), text)
         except DakitError as error:
             self.document.problem((*key, "use" if kind != "stage" else "do"), str(error))
@@ -215,7 +215,7 @@ class Row:
         hints.pop("return", None)
         params: dict[str, Any] = {}
         references: dict[str, Reference | RunReference] = {}
-        told: set[str] = set()
+        reported: set[str] = set()
         for parameter, value in _without(given, "do").items():
             here = (*key, parameter)
             if parameter in inputs:
@@ -228,7 +228,7 @@ class Row:
             elif (kind := component_kind(hints[parameter])) and value is not None:
                 component = self.named_component(value, kind, here)
                 if component is None:
-                    told.add(parameter)
+                    reported.add(parameter)
                 else:
                     params[parameter] = component
             else:
@@ -236,8 +236,8 @@ class Row:
         for parameter, annotation in inputs.items():
             if given.get(parameter) is None and not optional(annotation):
                 self.document.problem(key, f'stage "{do}" needs the input "{parameter}"')
-        spec = self.spec("stage", do, params, key, frozenset(told))
-        if spec is not None and not told:
+        spec = self.spec("stage", do, params, key, frozenset(reported))
+        if spec is not None and not reported:
             try:
                 stage = spec.build()
                 present = frozenset(parameter for parameter in inputs if given.get(parameter) is not None)

@@ -152,7 +152,7 @@ def _entry(kind: str, definitions: Schema) -> Schema:
         for parameter, value in definitions[name]["properties"].items():
             if parameter != key and value not in every.setdefault(parameter, []):
                 every[parameter].append(value)
-    parameters = {name: found[0] if not found[1:] else {"anyOf": found} for name, found in every.items()}
+    parameters = {name: variants[0] if not variants[1:] else {"anyOf": variants} for name, variants in every.items()}
     names = definitions[kind]["properties"][key]
     part = {key: names, **({} if kind == "dataset" else like), **parameters}
     whole = {"required": [key]} if kind == "dataset" else {"required": [key], "not": {"required": ["like"]}}
@@ -161,38 +161,38 @@ def _entry(kind: str, definitions: Schema) -> Schema:
 
 
 def _definitions_of(schema: Schema) -> list[str]:
-    return [one["$ref"].removeprefix("#/$defs/") for one in schema.get("anyOf", [schema])]
+    return [option["$ref"].removeprefix("#/$defs/") for option in schema.get("anyOf", [schema])]
 
 
 def _component(entry: Entry, names: list[str], definitions: Schema) -> Schema:
     """One component as a recipe writes it; for a stage with its inputs, for a dataset with its split."""
-    made = _parameters(entry.factory, KINDS[entry.kind].given, f"{entry.kind} {entry.name}", definitions)
+    definition = _parameters(entry.factory, KINDS[entry.kind].given, f"{entry.kind} {entry.name}", definitions)
     key = "do" if entry.kind == "stage" else "use"
-    made["properties"] = {key: {"enum": names}, **made["properties"]}
-    made["description"] = (inspect.getdoc(entry.factory) or "").split("\n\n")[0]
+    definition["properties"] = {key: {"enum": names}, **definition["properties"]}
+    definition["description"] = (inspect.getdoc(entry.factory) or "").split("\n\n")[0]
     if entry.kind == "dataset":
-        made["properties"]["split"] = _parameters(Split, 0, "split", definitions)
-        made["properties"]["unlabelled"] = {"type": "boolean", "default": False, "description": "hide its labels"}
+        definition["properties"]["split"] = _parameters(Split, 0, "split", definitions)
+        definition["properties"]["unlabelled"] = {"type": "boolean", "default": False, "description": "hide its labels"}
     if entry.kind == "stage":
         for name, annotation in stage_inputs(entry.factory).items():
             known = {"type": ["string", "null"] if optional(annotation) else "string"}
-            made["properties"][name] = {**known, "description": "what stands above, such as source.train"}
-            made["required"] += [] if optional(annotation) else [name]
-    return made
+            definition["properties"][name] = {**known, "description": "what stands above, such as source.train"}
+            definition["required"] += [] if optional(annotation) else [name]
+    return definition
 
 
 def _parameters(factory: Callable[..., Any], given: int, what: str, definitions: Schema) -> Schema:
     """An object with exactly the parameters of a signature, described by the docstring."""
     fields = schema(factory, given, what).model_fields
     hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
-    told = describe(factory)
+    descriptions = describe(factory)
     properties = {}
     for name, field in fields.items():
         properties[name] = _value(hints.get(name, Any), what, definitions)
         if not field.is_required() and (default := _as_json(field.default)) is not MISSING:
             properties[name]["default"] = default
-        if name in told:
-            properties[name]["description"] = told[name]
+        if name in descriptions:
+            properties[name]["description"] = descriptions[name]
     needed = [name for name, field in fields.items() if field.is_required()]
     return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
 
@@ -203,21 +203,21 @@ def _value(annotation: Any, what: str, definitions: Schema) -> Schema:
         return {"anyOf": [named, _ref(kind), *([{"type": "null"}] if optional(annotation) else [])]}
     place = what.replace(" ", ".")
     try:
-        made = TypeAdapter(annotation).json_schema(ref_template=f"#/$defs/{place}.{{model}}")
+        value_schema = TypeAdapter(annotation).json_schema(ref_template=f"#/$defs/{place}.{{model}}")
     except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema, PydanticSerializationError):
         return {}  # a type of a plugin's own, or choices that are no plain values: dakit check knows more
-    definitions.update({f"{place}.{name}": value for name, value in made.pop("$defs", {}).items()})
-    return {key: value for key, value in made.items() if key != "title"}
+    definitions.update({f"{place}.{name}": value for name, value in value_schema.pop("$defs", {}).items()})
+    return {key: value for key, value in value_schema.items() if key != "title"}
 
 
 def _as_json(value: Any) -> Any:
     """A value as JSON has it; MISSING where it has none."""
     try:
-        found = plain(value)
-        json.dumps(found, allow_nan=False)
+        json_value = plain(value)
+        json.dumps(json_value, allow_nan=False)
     except (TypeError, ValueError):
         return MISSING
-    return found
+    return json_value
 
 
 def describe(factory: Any) -> Mapping[str, str]:
@@ -227,7 +227,7 @@ def describe(factory: Any) -> Mapping[str, str]:
     'this fraction of every class is for testing, in (0, 1).'
     """
     section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", inspect.getdoc(factory) or "", re.M)
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for names, text in re.findall(r"^    ([\w, ]+): *((?:.*)(?:\n     .*)*)", section[1] if section else "", re.M):
-        found |= dict.fromkeys(re.findall(r"\w+", names), " ".join(text.split()))
-    return found
+        descriptions |= dict.fromkeys(re.findall(r"\w+", names), " ".join(text.split()))
+    return descriptions

@@ -135,9 +135,9 @@ def _faults(model: type[BaseModel], given: Mapping[str, Any]) -> Iterator[tuple[
                 continue
             seen.add(key)
             value, words = given.get(key), getattr(model.model_fields.get(key), "description", None)
-            own = str(fault.get("ctx", {}).get("error", ""))
-            if own:
-                text = own
+            message = str(fault.get("ctx", {}).get("error", ""))
+            if message:
+                text = message
             elif words and (len(fault["loc"]) > 1 or model is not Root):
                 text = f"must be {words}"
             else:

@@ -152,21 +152,21 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
     """
     about = run.about
     above = run.jobs_of(row, seed, fold).values()
-    made = gathered(run.result(job).marker["made_with"] for job in above if job.done)
+    provenance = gathered(run.result(job).marker["made_with"] for job in above if job.done)
     recipe = about["recipe"]
     ran = {key: value for key, value in recipe.items() if key not in ("profiles", "published")}
     document = yaml.safe_dump(ran, sort_keys=False, width=110, default_flow_style=None).rstrip()
     rounds = run.rounds(row)
     metric = metric_named(recipe.get("metric", "macro_accuracy"))
-    numbered = {name: summarise(found, metric=metric) for name in run.rows if (found := run.rounds(name))}
-    own = next((one.evaluation for one in rounds if (one.seed, one.fold) == (seed, fold)), None)
+    numbered = {name: summarise(row_rounds, metric=metric) for name in run.rows if (row_rounds := run.rounds(name))}
+    evaluation = next((round_.evaluation for round_ in rounds if (round_.seed, round_.fold) == (seed, fold)), None)
     alone = "This very classifier was not evaluated."
-    if own is not None:
+    if evaluation is not None:
         try:
-            value = f"{100 * summarise([Round(seed, fold, own)], metric=metric).value:.2f}"
+            value = f"{100 * summarise([Round(seed, fold, evaluation)], metric=metric).value:.2f}"
         except DakitError:  # such as an AUROC where its fold lacks a class
             value = "cannot be had"
-        alone = f"This very classifier: {metric.heading} {value} on {len(own.labels)} test images."
+        alone = f"This very classifier: {metric.heading} {value} on {len(evaluation.labels)} test images."
     beneath = remarks(numbered, {}, None)
     fit = (_CROP if model.fit == "crop" else _SQUASH).format(size=model.size)
     return _CARD.format(
@@ -179,8 +179,8 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         seed=seed,
         fold=fold,
         stage=model.origin.stage,
-        made="trained" if _own(model) else f"(`{model.origin.do}`) made",
-        means=_means(len(rounds), len(run.rounds_of(row)), own is not None),
+        made="trained" if _trained_by_dakit(model) else f"(`{model.origin.do}`) made",
+        means=_means(len(rounds), len(run.rounds_of(row)), evaluation is not None),
         weights=sum(p.numel() for p in model.network.parameters()),
         file=file,
         size=model.size,
@@ -197,12 +197,14 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         data=_data(run, row, seed, fold),
         choice=_choice(run, row, model),
         warnings="".join(f"* {text}\n" for text in _warnings(run, row, seed, fold)),
-        versions=", ".join(f"{name} {version}" for name, version in made["versions"].items()),
-        python=made["machine"]["python"],
-        platform=made["machine"]["platform"],
-        device=made["device"],
-        tf32="" if made["tf32"] is False else f" (TF32: {made['tf32']})",
-        plugins=", ".join(plain_markdown(f"{name} {version}") for name, version in made.get("plugins", {}).items())
+        versions=", ".join(f"{name} {version}" for name, version in provenance["versions"].items()),
+        python=provenance["machine"]["python"],
+        platform=provenance["machine"]["platform"],
+        device=provenance["device"],
+        tf32="" if provenance["tf32"] is False else f" (TF32: {provenance['tf32']})",
+        plugins=", ".join(
+            plain_markdown(f"{name} {version}") for name, version in provenance.get("plugins", {}).items()
+        )
         or "dakit's own",
         document=document,
         fence="`" * max(3, 1 + max(map(len, re.findall("`+", document)), default=0)),
@@ -232,9 +234,9 @@ def _means(finished: int, rounds: int, among: bool) -> str:
 
 def _verdict(run: Run, row: str, numbered: Mapping[str, Summary]) -> list[str]:
     """What results.json says of the row against the baseline, where it is of the same numbers."""
-    found = (run.results or {}).get("rows", {}).get(row)
-    compared = found and found.get("comparison")
-    if not compared or row not in numbered or abs((value_of(found) or 0) - 100 * numbered[row].value) > 1e-6:
+    result = (run.results or {}).get("rows", {}).get(row)
+    compared = result and result.get("comparison")
+    if not compared or row not in numbered or abs((value_of(result) or 0) - 100 * numbered[row].value) > 1e-6:
         return []
     if "reason" in compared:
         return [f"Not compared with `{compared['baseline']}`: {plain_markdown(compared['reason'])}"]
@@ -262,25 +264,25 @@ def _data(run: Run, row: str, seed: int, fold: int) -> str:
 
 def _warnings(run: Run, row: str, seed: int, fold: int) -> list[str]:
     jobs = run.jobs_of(row, seed, fold)
-    told = [
+    lines = [
         f"The run warned: {job.stage}: {text}"
         for job in jobs.values()
         if job.done
         for text in run.result(job).marker.get("warnings", ())
     ]
     roles = {f"{role} ({data.use}): " for role, data in run.row(row).data.items()}  # what dakit left out of them
-    told += [
+    lines += [
         f"The run warned: {text.splitlines()[0].rstrip(':')}."
         for text in (run.results or {}).get("warnings", ())
         if text.startswith(tuple(roles))
     ]
-    told = [plain_markdown(text) for text in told]
+    lines = [plain_markdown(text) for text in lines]
     final = jobs[run.row(row).final]
     assert final.evaluates is not None  # else there is no classifier to write a card of
     test = final.inputs[final.evaluates.test].partition(".")[0]
     if run.row(row).data[test].fit is None:
-        told.append(f"The test images ({test}) were not read from files, so `read` is not what made them.")
-    return told
+        lines.append(f"The test images ({test}) were not read from files, so `read` is not what made them.")
+    return lines
 
 
 def _choice(run: Run, row: str, model: Model) -> str:
@@ -306,7 +308,7 @@ def _choice(run: Run, row: str, model: Model) -> str:
     return "\n".join(lines)
 
 
-def _own(model: Model) -> bool:
+def _trained_by_dakit(model: Model) -> bool:
     """Whether a stage of dakit's own trained it; what others do is not known here."""
     return model.origin.do.rpartition("/")[2] in ("train_classifier", "train_translator")
 
@@ -314,7 +316,7 @@ def _own(model: Model) -> bool:
 def _weights(run: Run, model: Model) -> list[str]:
     """Which weights of the training these are; of a stage that is not dakit's own nothing is known."""
     chosen = run.result(model.origin).marker["facts"].get("chosen")
-    if not _own(model):
+    if not _trained_by_dakit(model):
         return []
     if chosen is None:
         return ["Its weights are those of the last training step."]

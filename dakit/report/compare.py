@@ -41,15 +41,15 @@ def write_comparison(runs: Sequence[Run], path: Path) -> None:
     }
     metrics = {name: metric_of(of) for name, of in results.items()}
     metric = next(iter(metrics.values()))
-    if len({one.name for one in metrics.values()}) > 1:
-        listed = "; ".join(f"{name}: {one.name}" for name, one in metrics.items())
+    if len({metric_of_run.name for metric_of_run in metrics.values()}) > 1:
+        listed = "; ".join(f"{name}: {metric_of_run.name}" for name, metric_of_run in metrics.items())
         raise DakitError(
             f"the tables of the runs are about different metrics ({listed}); run one again with --set metric=NAME "
             "(nothing is trained again)"
         )
     points = points_of(rows)
     classes = list(dict.fromkeys(c for r in rows.values() for c in r["classes"]))
-    told = [
+    run_facts = [
         {
             "name": name,
             "run": run,
@@ -60,10 +60,10 @@ def write_comparison(runs: Sequence[Run], path: Path) -> None:
         for name, run in zip(names, runs, strict=True)
     ]
     alike = len({tuple(r["classes"]) for r in rows.values()}) == 1
-    made = render(
+    html = render(
         "compare.html",
         title=f"{len(runs)} runs",
-        runs=told,
+        runs=run_facts,
         results=results,
         classes=classes,
         alike=alike,
@@ -73,7 +73,7 @@ def write_comparison(runs: Sequence[Run], path: Path) -> None:
         recalls={c: {name: r["per_class"].get(c) for name, r in rows.items()} for c in classes if metric.columns},
         settings=_settings(dict(zip(names, runs, strict=True))),
     )
-    write_text(path, made)
+    write_text(path, html)
 
 
 def _names(folders: Sequence[Path]) -> list[str]:

@@ -33,9 +33,9 @@ Point = tuple[str, float, float, float]
 
 @contextmanager
 def _drawn(
-    width: float, height: float, made: list[Markup], place: tuple[float, float, float, float], **axes: Any
+    width: float, height: float, drawings: list[Markup], place: tuple[float, float, float, float], **axes: Any
 ) -> Iterator[Any]:
-    """Axes at a place (left, bottom, width, height; parts of 1) of so many inches; the SVG is put into ``made``."""
+    """Axes at a place (left, bottom, width, height; parts of 1) of so many inches; the SVG is put into ``drawings``."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -57,10 +57,10 @@ def _drawn(
     svg = out.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'<g id="[a-zA-Z0-9]+_\d+(_\d+)?">', "<g>", svg)  # repeat on a page with many drawings
-    svg = re.sub("|".join(_PAPER), lambda found: _PAPER[found[0]], svg)
+    svg = re.sub("|".join(_PAPER), lambda match: _PAPER[match[0]], svg)
     svg = re.sub(r"\s*\n\s*", "\n", svg)
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" style="width:{width * 96:.0f}px"', svg, count=1)
-    made.append(Markup(svg))  # matplotlib escapes the texts in it
+    drawings.append(Markup(svg))  # matplotlib escapes the texts in it
 
 
 def forest(
@@ -71,10 +71,10 @@ def forest(
     title: str = "macro accuracy",
 ) -> Markup:
     """Values with their intervals, one line per row; chance is dotted, a paper's number an open diamond."""
-    made: list[Markup] = []
+    drawings: list[Markup] = []
     height = 0.7 + 0.27 * len(rows)
     left = 0.02 + 0.011 * max(len(_short(name)) for name, *_ in rows)
-    with _drawn(7.2, height, made, (left, 0.45 / height, 0.97 - left, 1 - 0.5 / height)) as axes:
+    with _drawn(7.2, height, drawings, (left, 0.45 / height, 0.97 - left, 1 - 0.5 / height)) as axes:
         if chance is not None:
             axes.axvline(chance, color=_MUTED, linestyle=":", linewidth=1)
             axes.text(chance, -0.75, " chance", color=_MUTED, fontsize=7.5, va="center")
@@ -89,13 +89,13 @@ def forest(
         axes.set_xlabel(f"{title}, percent")
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
-    return made[0]
+    return drawings[0]
 
 
 def curve(lines: Sequence[tuple[Sequence[float], Sequence[float]]], title: str) -> Markup:
     """One value over the steps of several trainings, the first of which is the one to look at."""
-    made: list[Markup] = []
-    with _drawn(3.3, 1.8, made, (0.15, 0.2, 0.83, 0.66)) as axes:
+    drawings: list[Markup] = []
+    with _drawn(3.3, 1.8, drawings, (0.15, 0.2, 0.83, 0.66)) as axes:
         for place, (steps, values) in reversed([*enumerate(lines)]):
             marker = "." if len(values) < 20 else ""
             colour, width = (_MUTED, 0.8) if place else (_ACCENT, 1.6)
@@ -106,19 +106,19 @@ def curve(lines: Sequence[tuple[Sequence[float], Sequence[float]]], title: str) 
         axes.tick_params(labelcolor=_MUTED)
         axes.margins(x=0.02)
         axes.spines["left"].set_visible(False)
-    return made[0]
+    return drawings[0]
 
 
 def scatter(points: npt.NDArray[Any], names: Sequence[str], title: str) -> Markup:
     """Embedded images ``(N, 2)`` or ``(N, 3)``, coloured by name; the three domains have their fixed colours."""
-    made: list[Markup] = []
+    drawings: list[Markup] = []
     of = np.asarray(names)
     flat = points.shape[1] == 2
     known = sorted({*names} - {""}) if not {*names} <= {*_DOMAINS} else [d for d in _DOMAINS if d in names]
     colours = {name: _DOMAINS.get(name, _MANY[i % len(_MANY)]) for i, name in enumerate(known)}
     height = 3.9 + 0.18 * (-(-len(known) // 3))
     bottom = 1 - 3.7 / height
-    with _drawn(4.4, height, made, (0.02, bottom, 0.96, 0.94 - bottom), projection=None if flat else "3d") as axes:
+    with _drawn(4.4, height, drawings, (0.02, bottom, 0.96, 0.94 - bottom), projection=None if flat else "3d") as axes:
         if (of == "").any():
             axes.plot(*points[of == ""].T, "o", color=_LINE, markersize=2.6, mew=0, label="no label")
         # The largest first, so that the few target images are not hidden under the many others.
@@ -138,7 +138,7 @@ def scatter(points: npt.NDArray[Any], names: Sequence[str], title: str) -> Marku
                 axis.pane.set_alpha(0)
         axes.set_title(title)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, frameon=False, fontsize=7.5, markerscale=1.8)
-    return made[0]
+    return drawings[0]
 
 
 def picture(pixels: npt.NDArray[np.uint8]) -> str:

@@ -20,11 +20,11 @@ def lines(rows: Rows) -> dict[str, dict[str, Any]]:
     ``value`` is the metric with its 95 % interval ``low`` to ``high``, ``class <name>`` the same of each class,
     ``difference`` and its interval in percentage points against ``baseline``, ``p`` and ``verdict``.
     """
-    found = {}
+    table = {}
     for row, about in rows.items():
         compared = about.get("comparison") or {}
         low, high = compared.get("interval", (None, None))
-        found[row] = {
+        table[row] = {
             "value": about["value"],
             "low": about["interval"][0],
             "high": about["interval"][1],
@@ -39,7 +39,7 @@ def lines(rows: Rows) -> dict[str, dict[str, Any]]:
             "p": compared.get("p"),
             "verdict": compared.get("verdict"),
         }
-    return found
+    return table
 
 
 def pandas() -> ModuleType:

@@ -63,11 +63,11 @@ class _Places:
 
 def distinct(jobs: Sequence[RecordedJob]) -> list[RecordedJob]:
     """The first of the finished jobs that share a result."""
-    found: dict[Path, RecordedJob] = {}
+    by_folder: dict[Path, RecordedJob] = {}
     for job in jobs:
         if job.done:
-            found.setdefault(job.folder, job)
-    return list(found.values())
+            by_folder.setdefault(job.folder, job)
+    return list(by_folder.values())
 
 
 def write_page(run: Run, path: Path) -> None:
@@ -80,7 +80,7 @@ def write_page(run: Run, path: Path) -> None:
     places = _Places(run)
     results = run.results
     rows = None if results is None else results["rows"]
-    made = render(
+    html = render(
         "run.html",
         title=(results or {}).get("title") or run.about["recipe"].get("title") or run.about["recipe"]["recipe"],
         run=run,
@@ -99,10 +99,10 @@ def write_page(run: Run, path: Path) -> None:
         attention=_attention(places),
         mistakes=_mistakes(places),
         cost=cost(run),
-        warnings=list(dict.fromkeys([*(results or {}).get("warnings", ()), *_told(run, "warnings")])),
-        notes=_told(run, "notes"),
+        warnings=list(dict.fromkeys([*(results or {}).get("warnings", ()), *_remarks(run, "warnings")])),
+        notes=_remarks(run, "notes"),
     )
-    write_text(path, made)
+    write_text(path, html)
 
 
 def render(template: str, **given: Any) -> str:
@@ -135,24 +135,24 @@ def headline(rows: Mapping[str, Any], method: str, metric: Metric = MACRO_ACCURA
     about = rows[shown]
     count = len(about["classes"])
     guess = f"; guessing gives {100 * metric.guess(count):.1f} %" if metric.guess else ""
-    told = [
+    sentences = [
         f"{shown} reads {_number(about)} of {about['images']:,} test images right, as the mean over "
         f"{count} classes{guess}."
         if metric is MACRO_ACCURACY
         else f"{shown}: {metric.title} {_number(about)} on {about['images']:,} test images ({metric.about}){guess}."
     ]
     if best != shown:
-        told.append(f"The best of {len(ran)} rows is {best}, with {_number(rows[best])}.")
+        sentences.append(f"The best of {len(ran)} rows is {best}, with {_number(rows[best])}.")
     elif len(ran) > 1:
-        told.append(f"It is the best of {len(ran)} rows.")
+        sentences.append(f"It is the best of {len(ran)} rows.")
     compared = about.get("comparison") or {}
     if "verdict" in compared:
         low, high = compared["interval"]
-        told.append(
+        sentences.append(
             f"Against {compared['baseline']}: {compared['verdict']} "
             f"({compared['difference']:+.2f} points, 95 % {low:+.2f} to {high:+.2f})."
         )
-    return told
+    return sentences
 
 
 def _number(about: Mapping[str, Any]) -> str:
@@ -160,7 +160,7 @@ def _number(about: Mapping[str, Any]) -> str:
     return f"{value_of(about):.1f} % (95 %: {low:.1f} to {high:.1f})"
 
 
-def _told(run: Run, kind: str) -> list[str]:
+def _remarks(run: Run, kind: str) -> list[str]:
     """What the stages noted, each result once."""
     # dakit 0.1.0 kept no warnings
     return [f"{job}: {text}" for job in distinct(run.jobs) for text in run.result(job).marker.get(kind, ())]
@@ -168,13 +168,13 @@ def _told(run: Run, kind: str) -> list[str]:
 
 def _data(run: Run) -> list[dict[str, Any]]:
     """The data card, a domain each."""
-    kept: dict[str, tuple[Line, dict[str, int]]] = {}
+    strips: dict[str, tuple[Line, dict[str, int]]] = {}
     if (path := run.folder / SAMPLES).is_file():
         with np.load(path, allow_pickle=False) as file:
             counts, classes = file["counts"], file["classes"].tolist()
         for (title, pictures), of in zip(load_strips(path), counts.tolist(), strict=True):
             name, *labels = title.split("\n")
-            kept[name] = (Line(name, _images(pictures, labels), name), dict(zip(classes, of, strict=True)))
+            strips[name] = (Line(name, _images(pictures, labels), name), dict(zip(classes, of, strict=True)))
     first = {role: data for row in [run.method, *run.rows] for role, data in run.row(row).data.items()}
     cards = []
     for role, data in first.items():
@@ -184,8 +184,8 @@ def _data(run: Run) -> list[dict[str, Any]]:
             for name, reference in job.inputs.items()
             if reference.partition(".")[0] == role
         }
-        line, found = kept.get(role, (None, {}))
-        per_class = {name: count for name, count in found.items() if count}
+        line, class_counts = strips.get(role, (None, {}))
+        per_class = {name: count for name, count in class_counts.items() if count}
         split = {
             key: value
             for key, value in (data.split or {}).items()
@@ -207,14 +207,16 @@ def _ladder(results: Mapping[str, Any], method: str) -> dict[str, Any]:
     points = points_of(rows)
     chart = figures.forest(points, chance(metric, len(classes)), method, published, metric.title) if points else None
     compared = [about["comparison"] for about in rows.values() if about.get("comparison")]
-    told = list(
+    remarks = list(
         dict.fromkeys(
-            f"Verdicts are against {one['baseline']}: {one['method']}." for one in compared if "method" in one
+            f"Verdicts are against {comparison['baseline']}: {comparison['method']}."
+            for comparison in compared
+            if "method" in comparison
         )
     )
     if opened := results.get("test_labels"):
         often = "; the more often, the less unseen they are" if opened["opened"] > opened["needed"] else ""
-        told.append(
+        remarks.append(
             f"Test labels were opened {opened['opened']} times in this folder, all runs together; "
             f"this table needs {opened['needed']}{often}."
         )
@@ -230,7 +232,7 @@ def _ladder(results: Mapping[str, Any], method: str) -> dict[str, Any]:
         "published": published,
         "baseline": results.get("baseline"),
         "weights": any(about.get("weights") for about in rows.values()),
-        "told": told,
+        "told": remarks,
     }
 
 
@@ -252,43 +254,43 @@ def _losses(places: _Places) -> list[dict[str, Any]]:
         history = json.loads(path.read_text(encoding="utf-8"))
         if history:
             stages.setdefault(job.stage, []).append((job, history))
-    made = []
+    charts = []
     for trained in stages.values():
         names = dict.fromkeys(name for _, history in trained for name in history if name != "step")
         curves = [figures.curve([(h["step"], h[name]) for _, h in trained if name in h], name) for name in names]
-        made.append({"job": trained[0][0], "count": len(trained), "curves": curves})
-    return made
+        charts.append({"job": trained[0][0], "count": len(trained), "curves": curves})
+    return charts
 
 
 def _samples(places: _Places) -> list[dict[str, Any]]:
     """What translators make of the same images, over the training."""
-    made = []
+    strips = []
     for job, path in places.having("samples.npz"):
         lines = [Line(title, _images(pictures)) for title, pictures in load_strips(path)]
         if len(lines) > 1:
-            made.append(
+            strips.append(
                 {"job": job, "lines": lines, "pairs": list(zip(lines[0].images, lines[-1].images, strict=True))}
             )
-    return made
+    return strips
 
 
 def _agreement(places: _Places) -> list[dict[str, Any]]:
     """How many translated images are still read as their label."""
-    made = []
+    agreements = []
     for job in places.distinct:
         facts = places.run.result(job).marker["facts"].get("label_agreement")
         if facts:
             shares = {name: 100 * share for name, share in facts["by_class"].items()}
-            made.append({"job": job, "mean": 100 * facts["mean"], "shares": shares})
-    return made
+            agreements.append({"job": job, "mean": 100 * facts["mean"], "shares": shares})
+    return agreements
 
 
 def _selection(places: _Places) -> dict[str, Any] | None:
     """Target images, and what was chosen for each."""
-    found = places.first("selection.npz")
-    if found is None:
+    entry = places.first("selection.npz")
+    if entry is None:
         return None
-    job, path = found
+    job, path = entry
     strips = load_strips(path)
     if not strips:
         return None
@@ -312,9 +314,9 @@ def _selection(places: _Places) -> dict[str, Any] | None:
 
 def _domains(places: _Places) -> dict[str, Any] | None:
     """The first-layer map, by domain and by class, as the run has it."""
-    found = list(places.having("domains.npz"))
+    maps = list(places.having("domains.npz"))
     charts, drawn = [], set()
-    for _, path in found:
+    for _, path in maps:
         with np.load(path, allow_pickle=False) as file:
             for points in (file[name] for name in ("points", "points_3d") if name in file):
                 for kind in ("domains", "classes"):  # of two maps in as many dimensions the first
@@ -322,7 +324,7 @@ def _domains(places: _Places) -> dict[str, Any] | None:
                     if title not in drawn and kind in file and any(names := file[kind].tolist()):
                         drawn.add(title)
                         charts.append(figures.scatter(points, names, title))
-    return {"job": found[0][0], "charts": charts} if charts else None
+    return {"job": maps[0][0], "charts": charts} if charts else None
 
 
 def _attention(places: _Places) -> dict[str, Any] | None:
@@ -353,20 +355,20 @@ def _attention(places: _Places) -> dict[str, Any] | None:
 
 def _mistakes(places: _Places) -> dict[str, Any] | None:
     """The wrong answers that the method is surest of."""
-    found = places.first("mistakes.npz")
-    if found is None or found[0].evaluates is None:
+    entry = places.first("mistakes.npz")
+    if entry is None or entry[0].evaluates is None:
         return None
-    job, path = found
-    evaluation = places.run.result(job).output(found[0].evaluates.evaluation)
+    job, path = entry
+    evaluation = places.run.result(job).output(entry[0].evaluates.evaluation)
     with np.load(path, allow_pickle=False) as file:
         chosen, pictures = file["places"], file["pictures"]
-    said = [
+    texts = [
         f"{evaluation.classes[evaluation.predictions[i]]} {100 * evaluation.probabilities[i].max():.0f} %, "
         f"is {evaluation.classes[evaluation.labels[i]]}"
         for i in chosen
     ]
     wrong = int((evaluation.predictions != evaluation.labels).sum())
-    return {"job": job, "images": _images(pictures, said), "wrong": wrong, "tested": len(evaluation.labels)}
+    return {"job": job, "images": _images(pictures, texts), "wrong": wrong, "tested": len(evaluation.labels)}
 
 
 def cost(run: Run) -> list[dict[str, Any]]:

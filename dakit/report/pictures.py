@@ -39,26 +39,26 @@ def confusion_png(summary: Summary, path: Path, title: str = "") -> None:
     """
     counts = summary.confusion
     count = len(summary.classes)
-    told = count <= _TOLD
+    numbered = count <= _TOLD
     names, remark = readable(summary.classes)
     names = [_short(name) for name in names]
     longest = max(map(len, names))
-    font = 10.0 if told else max(4.5, 10 * _TOLD / count)
-    cell = 0.62 if told else min(0.62, _SIDE / count)
+    font = 10.0 if numbered else max(4.5, 10 * _TOLD / count)
+    cell = 0.62 if numbered else min(0.62, _SIDE / count)
     side = 1.6 + 0.08 * longest + cell * count
     with _drawn(max(side, 3.6), side, path, [*names, title]) as figure:
         axes = figure.add_subplot()
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         drawn = axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
-        places = range(0, count, max(1, round(count * font * 1.4 / 72 / _SIDE))) if not told else range(count)
+        places = range(0, count, max(1, round(count * font * 1.4 / 72 / _SIDE))) if not numbered else range(count)
         some = [names[i] for i in places]
-        axes.set_xticks(places, some, rotation=0 if longest < 6 and told else 90, fontsize=font)
+        axes.set_xticks(places, some, rotation=0 if longest < 6 and numbered else 90, fontsize=font)
         axes.set_yticks(places, some, fontsize=font)
-        axes.set_xlabel(f"predicted ({'percent of the row, images' if told else 'share of the row'}){remark}")
+        axes.set_xlabel(f"predicted ({'percent of the row, images' if numbered else 'share of the row'}){remark}")
         axes.set_ylabel("truth")
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        if told:
+        if numbered:
             centred: dict[str, Any] = {"ha": "center", "va": "center", "in_layout": False}
             for (i, j), part in np.ndenumerate(share):
                 colour = "white" if part > 0.55 else "0.55" if counts[i, j] == 0 else "black"
@@ -234,12 +234,12 @@ def _fonts() -> Mapping[str, str]:
     """The file of every installed font, by name; the usual one first."""
     from matplotlib.font_manager import findfont, fontManager
 
-    found = {_FONT: str(findfont(_FONT))}
+    files = {_FONT: str(findfont(_FONT))}
     for entry in sorted(fontManager.ttflist, key=lambda entry: (entry.name, entry.fname)):
         upright = entry.style == "normal" and entry.weight in (400, "normal", "regular", "book")
         if upright and not entry.name.startswith(("Last Resort", "cm", "STIX")):  # boxes, and formulas
-            found.setdefault(entry.name, str(entry.fname))
-    return found
+            files.setdefault(entry.name, str(entry.fname))
+    return files
 
 
 @cache

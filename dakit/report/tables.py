@@ -95,19 +95,19 @@ def remarks(
 ) -> list[str]:
     """What belongs beneath the table, a line each: what the intervals are of, and the verdict on every row."""
     metric = metric_of(summaries)
-    found = [] if metric is MACRO_ACCURACY else [f"{metric.heading}: {metric.about}, in percent; {_columns(metric)}."]
-    found += [f"95 %: over {text}." for text in {s.resampled: None for s in summaries.values()}]
+    lines = [] if metric is MACRO_ACCURACY else [f"{metric.heading}: {metric.about}, in percent; {_columns(metric)}."]
+    lines += [f"95 %: over {text}." for text in {s.resampled: None for s in summaries.values()}]
     if any(isinstance(compared, Comparison) for compared in comparisons.values()):
-        found.append(f"Against {baseline}: {METHOD}.")
+        lines.append(f"Against {baseline}: {METHOD}.")
     for row, compared in comparisons.items():
         if isinstance(compared, str):
-            found.append(f"{row}: not compared: {compared}")
+            lines.append(f"{row}: not compared: {compared}")
             continue
         points = f"{100 * compared.difference:+.2f} points, {100 * compared.low:+.2f} to {100 * compared.high:+.2f}"
         # Of the networks of one seed a p-value would be read as a verdict.
         sure = "" if compared.verdict == ONE_SEED else f", p = {compared.p_value:.2g}"
-        found.append(f"{row}: {compared.verdict} ({points}{sure}, {compared.images} images)")
-    return found
+        lines.append(f"{row}: {compared.verdict} ({points}{sure}, {compared.images} images)")
+    return lines
 
 
 def _comparison(compared: Comparison | str | None, baseline: str | None) -> dict[str, Any] | None:
@@ -184,8 +184,8 @@ def _lines(summaries: Mapping[str, Summary], published: Published) -> list[_Line
     best = max((summary.value for summary in summaries.values()), key=lambda v: metric.sign * v, default=math.nan)
     lines = []
     for row, summary in summaries.items():
-        found = dict(zip(summary.classes, summary.per_class.tolist(), strict=True))
-        by_class = [_cell(_percent(found.get(name, math.nan))) for name in classes]
+        values = dict(zip(summary.classes, summary.per_class.tolist(), strict=True))
+        by_class = [_cell(_percent(values.get(name, math.nan))) for name in classes]
         interval = f"{_cell(_percent(summary.low))}-{_cell(_percent(summary.high))}"
         rounds = f"{len(summary.seeds)} x {len(summary.folds)}"
         cells = [row, *by_class, _cell(_percent(summary.value)), interval, rounds]

@@ -22,8 +22,8 @@ def value_of(about: Mapping[str, Any]) -> float | None:
 
 def points_of(rows: Mapping[str, Any]) -> list[figures.Point]:
     """Value and interval of every row that has them."""
-    found = ((row, value_of(about), *about["interval"]) for row, about in rows.items())
-    return [point for point in found if None not in point]
+    candidates = ((row, value_of(about), *about["interval"]) for row, about in rows.items())
+    return [point for point in candidates if None not in point]
 
 
 def chance(metric: Metric, classes: int) -> float | None:

@@ -47,15 +47,15 @@ def gathered(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     >>> gathered([{"device": "cpu", "versions": {"torch": "2.6"}}, {"device": "cpu", "versions": {"torch": "2.7"}}])
     {'device': 'cpu', 'versions': {'torch': '2.6 and 2.7'}}
     """
-    found: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     for key, counts in _counted(records).items():
         values = list(counts)
         value = values[0] if len(values) == 1 else " and ".join(sorted(map(str, values)))
-        here = found
+        here = record
         for part in key[:-1]:
             here = here.setdefault(part, {})
         here[key[-1]] = value
-    return found
+    return record
 
 
 def mixed(records: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -64,24 +64,24 @@ def mixed(records: Iterable[Mapping[str, Any]]) -> list[str]:
     >>> mixed([{"device": "cpu"}, {"device": "NVIDIA H200"}, {"device": "cpu"}])
     ['device: cpu (2 results), NVIDIA H200 (1 result)']
     """
-    told = []
+    differences = []
     for key, counts in _counted(records).items():
         if key[0] in _TOLD and len(counts) > 1:
             parts = (f"{value} ({n} result{'s' * (n > 1)})" for value, n in counts.most_common())
-            told.append(f"{' '.join(key[1:] or key)}: {', '.join(parts)}")
-    return told
+            differences.append(f"{' '.join(key[1:] or key)}: {', '.join(parts)}")
+    return differences
 
 
 def _counted(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, ...], Counter[Any]]:
     """How often each value occurs, by key and, in a mapping, by its own keys."""
-    found: dict[tuple[str, ...], Counter[Any]] = {}
+    counts: dict[tuple[str, ...], Counter[Any]] = {}
     for record in records:
         for name, value in record.items():
             leaves = value.items() if isinstance(value, Mapping) else [(None, value)]
             for inner, leaf in leaves:
                 key = (name,) if inner is None else (name, inner)
-                found.setdefault(key, Counter())[leaf] += 1
-    return found
+                counts.setdefault(key, Counter())[leaf] += 1
+    return counts
 
 
 def record(recipe: Recipe, rows: Sequence[str], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _git_revision() -> str | None:
 
 def _git(checkout: Path, *arguments: str) -> str | None:
     try:
-        found = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, check=True)
+        process = subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return process.stdout.strip()

@@ -87,21 +87,21 @@ class MapDomains:
             raise DakitError(f"the domains have images of different sizes: {sizes}")
         for observer in ctx.observers:
             observer.work_started(f"embedding {sum(map(len, sets.values()))} images", None)
-        kept: dict[str, Any] = {}
+        maps: dict[str, Any] = {}
         for name, selector in self._selectors().items():
-            if kept and not processes.first():
+            if maps and not processes.first():
                 break
             seed_everything(ctx.seed)
             try:
                 # what fails in the second map is told and passed over, so no other process must be waiting in it
-                with processes.alone() if kept else nullcontext():
+                with processes.alone() if maps else nullcontext():
                     points, notes = selector.build().embed(*sets.values(), classifier=network, device=trainer.device)
             except DakitError as error:
-                if not kept:
+                if not maps:
                     raise
                 notes = (f"no map in 3 dimensions: {error}",)
             else:
-                kept[name] = points.numpy()
+                maps[name] = points.numpy()
             for text in notes:
                 if text not in ctx.notes:
                     ctx.note(text)
@@ -113,17 +113,17 @@ class MapDomains:
         ]
         np.savez(
             ctx.folder / "domains.npz",
-            **kept,
+            **maps,
             domains=np.asarray(names),
             classes=np.asarray(classes, dtype=str),
         )
-        domains_png(kept["points"], names, ctx.folder / "domains.png")
+        domains_png(maps["points"], names, ctx.folder / "domains.png")
         return DomainsMapped(None)
 
     def _selectors(self) -> dict[str, Spec[Selector]]:
         """The recipe's own and, where that embeds in 2 dimensions, the same in 3."""
-        own, params = self.selector, dict(self.selector.params)
+        selector, params = self.selector, dict(self.selector.params)
         if params.get("dimensions") != 2:
-            return {"points": own}
+            return {"points": selector}
         params |= {"dimensions": 3} | ({"method": "auto"} if "method" in params else {})
-        return {"points": own, "points_3d": replace(own, params=params)}
+        return {"points": selector, "points_3d": replace(selector, params=params)}

@@ -81,8 +81,8 @@ class Evaluate:
         done = 0
         for batch in in_order(images, self.batch_size):
             with torch.no_grad(), trainer.autocast():
-                said: Prediction = network(trainer.images(batch.images))
-            probabilities.append(said.logits.float().softmax(1).cpu().numpy())
+                prediction: Prediction = network(trainer.images(batch.images))
+            probabilities.append(prediction.logits.float().softmax(1).cpu().numpy())
             done += len(batch.images)
             for observer in trainer.ctx.observers:
                 observer.step(done, {})

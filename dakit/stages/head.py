@@ -139,7 +139,9 @@ class FitHead:
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             estimator.fit(known, unknown)
-        for text in dict.fromkeys(f"{self.estimator.name}: {' '.join(str(one.message).split())}" for one in heard):
+        for text in dict.fromkeys(
+            f"{self.estimator.name}: {' '.join(str(warning.message).split())}" for warning in heard
+        ):
             if text not in ctx.warnings:
                 ctx.warn(text)
         return estimator.eval()
@@ -163,10 +165,10 @@ class FitHead:
             with torch.no_grad():
                 logits.append(estimator(known.features[held]).double())
             labels.append(known.labels[held])
-        said, truth = torch.cat(logits), torch.cat(labels)
+        predicted, truth = torch.cat(logits), torch.cat(labels)
 
         def entropy(log_scale: float) -> float:
-            return float(torch.nn.functional.cross_entropy(said * math.exp(log_scale), truth))
+            return float(torch.nn.functional.cross_entropy(predicted * math.exp(log_scale), truth))
 
         # The cross-entropy is convex in the factor 1 / T, so it has one valley in its logarithm.
         factor = minimize_scalar(entropy, bounds=(-math.log(1e3), math.log(1e3)), method="bounded").x

@@ -82,11 +82,11 @@ class Synthesise:
         G = trainer.place(translator.build(), train=False)
         critic = None if judge is None else trainer.place(judge.build(), train=False)
         path = ctx.common_folder / "images.npy"
-        shared = processes.count()
-        logs = [ctx.common_folder / f"checkpoint-{rank}-of-{shared}.json" for rank in range(shared)]
+        world_size = processes.count()
+        logs = [ctx.common_folder / f"checkpoint-{rank}-of-{world_size}.json" for rank in range(world_size)]
         progress = logs[processes.rank()]
-        own = processes.part(range(len(images)))
-        done, read_as = own.start, []
+        share = processes.part(range(len(images)))
+        done, read_as = share.start, []
         content = hashlib.sha256()
         if processes.first():
             for log in ctx.common_folder.glob("checkpoint-*-of-*.json"):
@@ -102,12 +102,12 @@ class Synthesise:
         if progress.is_file():
             saved = json.loads(progress.read_text(encoding="utf-8"))
             done, read_as = saved["done"], saved["read_as"]
-            content.update(array[own.start : done])
+            content.update(array[share.start : done])
             if content.hexdigest() != saved["sha256"]:
                 raise altered(path)
-        title = f"translating {len(images)} images" + (f", {len(own)} in each process" if shared > 1 else "")
+        title = f"translating {len(images)} images" + (f", {len(share)} in each process" if world_size > 1 else "")
         for observer in ctx.observers:
-            observer.work_started(title, len(own))
+            observer.work_started(title, len(share))
 
         def save() -> None:
             file.flush()
@@ -119,16 +119,16 @@ class Synthesise:
         with stepping(), open(path, "r+b") as file:
             step_done = checkpoints(ctx.engine, 0, lambda _: save())
             file.seek(array.offset + array[:done].nbytes)
-            for number, batch in enumerate(in_order(images, self.batch_size, done, own.stop), 1):
+            for number, batch in enumerate(in_order(images, self.batch_size, done, share.stop), 1):
                 with torch.no_grad(), trainer.autocast():
-                    made = to_uint8(G(trainer.images(batch.images)))
+                    translations = to_uint8(G(trainer.images(batch.images)))
                     if critic is not None:
-                        said: Prediction = critic(trainer.images(made))
-                        read_as += said.logits.argmax(1).tolist()
-                pixels = made.contiguous().numpy().data
+                        prediction: Prediction = critic(trainer.images(translations))
+                        read_as += prediction.logits.argmax(1).tolist()
+                pixels = translations.contiguous().numpy().data
                 file.write(pixels)
                 content.update(pixels)
-                done += len(made)
+                done += len(translations)
                 for observer in ctx.observers:
                     observer.step(done, {})
                 step_done(number)
@@ -136,14 +136,14 @@ class Synthesise:
         processes.wait()
         if critic is not None:
             parts = [json.loads(log.read_text(encoding="utf-8"))["read_as"] for log in logs]
-            self._tell_agreement(ctx, images, [said for part in parts for said in part])
+            self._tell_agreement(ctx, images, [reading for part in parts for reading in part])
         mapped = np.load(path, mmap_mode="r")
         return Synthesised(TensorImages(mapped, images.labels, images.groups, images.classes))
 
     def _tell_agreement(self, ctx: Context, images: ImageSet, read_as: list[int]) -> None:
-        labels, said = np.asarray(images.labels), np.asarray(read_as)
+        labels, readings = np.asarray(images.labels), np.asarray(read_as)
         by_class = {
-            name: round(float((said[labels == k] == k).mean()), 4)
+            name: round(float((readings[labels == k] == k).mean()), 4)
             for k, name in enumerate(images.classes)
             if (labels == k).any()
         }

@@ -72,7 +72,7 @@ def compare(
     Raises:
         DakitError: the two were not run with the same seeds and folds on the same test images.
     """
-    a, b = ({(one.seed, one.fold): one.evaluation for one in rounds} for rounds in (rounds_a, rounds_b))
+    a, b = ({(round_.seed, round_.fold): round_.evaluation for round_ in rounds} for rounds in (rounds_a, rounds_b))
     if a.keys() != b.keys():
         raise DakitError(
             f"a comparison needs the same seeds and folds for both: (seed, fold) {sorted(a)} against {sorted(b)}"
@@ -92,7 +92,7 @@ def compare(
         p_value=p_value,
         mcnemar=_mcnemar(ours, theirs),
         images=len(ours.labels),
-        verdict=_verdict(metric.sign * estimate.value, p_value, len({one.seed for one in rounds_a})),
+        verdict=_verdict(metric.sign * estimate.value, p_value, len({round_.seed for round_ in rounds_a})),
     )
 
 
@@ -122,23 +122,23 @@ def compare_rows(
     """
     if baseline not in rounds:
         return dict.fromkeys(rounds, f"the baseline {baseline} was not run")
-    found: dict[str, Comparison | str] = {}
-    made: list[tuple[float, str, Comparison]] = []
+    comparisons: dict[str, Comparison | str] = {}
+    ranking: list[tuple[float, str, Comparison]] = []
     for row, parts in rounds.items():
         if row != baseline:
             try:
-                found[row] = compared = compare(parts, rounds[baseline], metric=metric)
-                made.append((compared.p_value, row, compared))
+                comparisons[row] = compared = compare(parts, rounds[baseline], metric=metric)
+                ranking.append((compared.p_value, row, compared))
             except DakitError as error:
-                found[row] = str(error)
+                comparisons[row] = str(error)
     p_value = 0.0
-    for place, (alone, row, compared) in enumerate(sorted(made, key=lambda one: one[0])):
-        p_value = max(p_value, min(1.0, (len(made) - place) * alone))
-        verdict = _verdict(metric.sign * compared.difference, p_value, len({one.seed for one in rounds[row]}))
+    for place, (alone, row, compared) in enumerate(sorted(ranking, key=lambda entry: entry[0])):
+        p_value = max(p_value, min(1.0, (len(ranking) - place) * alone))
+        verdict = _verdict(metric.sign * compared.difference, p_value, len({round_.seed for round_ in rounds[row]}))
         if verdict == "worse" and row in transferring:
             verdict = "worse (negative transfer)"
-        found[row] = replace(compared, p_value=p_value, verdict=verdict)
-    return found
+        comparisons[row] = replace(compared, p_value=p_value, verdict=verdict)
+    return comparisons
 
 
 def _verdict(gain: float, p_value: float, seeds: int) -> Verdict:

@@ -53,7 +53,7 @@ def lost_classes(labels: Sequence[int], read_as: Sequence[int], classes: Sequenc
     """
     chance = 1 / len(classes)
     of = Counter(labels)
-    right = Counter(label for label, said in zip(labels, read_as, strict=True) if label == said)
+    right = Counter(label for label, reading in zip(labels, read_as, strict=True) if label == reading)
     lost = [k for k in range(len(classes)) if of[k] >= ENOUGH and right[k] / of[k] < CLASS * chance]
     if not lost:
         return []
@@ -79,12 +79,12 @@ def lost_to_source(base: str, rounds: Mapping[str, Sequence[Round]], metric: Met
         metric: that says what is worse.
     """
     texts = []
-    for row, found in compare_rows(rounds, base, metric=metric).items():
-        if isinstance(found, Comparison) and metric.sign * found.difference < 0 and found.p_value < 0.05:
-            only = f" ({ONE_SEED})" if found.verdict == ONE_SEED else ""
+    for row, comparison in compare_rows(rounds, base, metric=metric).items():
+        if isinstance(comparison, Comparison) and metric.sign * comparison.difference < 0 and comparison.p_value < 0.05:
+            only = f" ({ONE_SEED})" if comparison.verdict == ONE_SEED else ""
             texts.append(
                 f"fine-tuning lost: {row} is worse than {base}, which saw no target label{only}: "
-                f"{100 * found.difference:+.2f} points "
-                f"({100 * found.low:.2f} to {100 * found.high:.2f}, adjusted p = {found.p_value:.2g})"
+                f"{100 * comparison.difference:+.2f} points "
+                f"({100 * comparison.low:.2f} to {100 * comparison.high:.2f}, adjusted p = {comparison.p_value:.2g})"
             )
     return texts

@@ -181,8 +181,8 @@ def auroc(tests: Pooled) -> Measured:
 
 def _every_class(classes: tuple[str, ...], labels: Array, groups: Array) -> str:
     count = np.bincount(labels[labels >= 0], minlength=len(classes))
-    told = ", ".join(name for name, of in zip(classes, count, strict=True) if of == 0)
-    return f"AUROC needs test images of every class; there is none of {told}" if told else ""
+    missing = ", ".join(name for name, of in zip(classes, count, strict=True) if of == 0)
+    return f"AUROC needs test images of every class; there is none of {missing}" if missing else ""
 
 
 def _groups_of_one_class(classes: tuple[str, ...], labels: Array, groups: Array) -> str:

@@ -221,12 +221,15 @@ def summarise(
         low=max(0.0, estimate.value - half - estimate.over),
         high=min(1.0, estimate.value + half + estimate.under),
         seeds=tuple(np.unique(seeds).tolist()),
-        folds=tuple(sorted({one.fold for one in rounds})),
-        repeats=len({one.repeat for one in rounds}),
+        folds=tuple(sorted({round_.fold for round_ in rounds})),
+        repeats=len({round_.repeat for round_ in rounds}),
         images=len(tally.labels),
         grouped=tally.grouped,
-        confusion=np.sum([one.evaluation.confusion for one in rounds], axis=0),
-        per_seed={int(one): float(_mean(figures.values[seeds == one])) for one in np.unique(seeds)},
+        confusion=np.sum([round_.evaluation.confusion for round_ in rounds], axis=0),
+        per_seed={
+            int(training_seed): float(_mean(figures.values[seeds == training_seed]))
+            for training_seed in np.unique(seeds)
+        },
         metric=metric,
     )
 
@@ -301,9 +304,9 @@ class Estimate(NamedTuple):
         square = effects * effects
         squares = by_stratum(square)
         mean = by_stratum(effects.mean(axis=1) ** 2)
-        own = float(squares.sum() / count)
+        diagonal = float(squares.sum() / count)
         total = float(mean.sum())  # the mean of all of C
-        shared = max(0.0, (count * total - own) / (count - 1)) if count > 1 else own
+        covariance = max(0.0, (count * total - diagonal) / (count - 1)) if count > 1 else diagonal
         typical = np.where(
             squares > 0, _ratio(by_stratum(square * square), squares), by_stratum(weights**2)[:, None] / size[:, None]
         )
@@ -311,9 +314,9 @@ class Estimate(NamedTuple):
         parts = mean + more
         return cls(
             value=float(values.mean()),
-            images=float(shared + more.sum()),
+            images=float(covariance + more.sum()),
             freedom=float(parts.sum() ** 2 / (parts**2 / np.maximum(size - 1, 1)).sum()),
-            units=float(max(values.var(ddof=1), own - shared) / count) if count > 1 else 0.0,
+            units=float(max(values.var(ddof=1), diagonal - covariance) / count) if count > 1 else 0.0,
             number=count,
         )
 
@@ -341,27 +344,30 @@ class Tally(NamedTuple):
         if not rounds:
             raise DakitError("there is nothing to summarise: no evaluation was made")
         classes = rounds[0].evaluation.classes
-        if any(one.evaluation.classes != classes for one in rounds):
-            raise DakitError(f"the evaluations have different classes: {[one.evaluation.classes for one in rounds]}")
-        runs = tuple(sorted({(one.seed, one.repeat) for one in rounds}))
-        truth = np.concatenate([one.evaluation.labels for one in rounds])
-        said = np.concatenate([one.evaluation.predictions for one in rounds])
-        indices = np.concatenate([one.evaluation.indices for one in rounds])
+        if any(round_.evaluation.classes != classes for round_ in rounds):
+            raise DakitError(
+                f"the evaluations have different classes: {[round_.evaluation.classes for round_ in rounds]}"
+            )
+        runs = tuple(sorted({(round_.seed, round_.repeat) for round_ in rounds}))
+        truth = np.concatenate([round_.evaluation.labels for round_ in rounds])
+        predictions = np.concatenate([round_.evaluation.predictions for round_ in rounds])
+        indices = np.concatenate([round_.evaluation.indices for round_ in rounds])
         images, first, row = np.unique(indices, return_index=True, return_inverse=True)
         column = np.repeat(
-            [runs.index((one.seed, one.repeat)) for one in rounds], [len(one.evaluation.labels) for one in rounds]
+            [runs.index((round_.seed, round_.repeat)) for round_ in rounds],
+            [len(round_.evaluation.labels) for round_ in rounds],
         )
         labels = np.zeros(len(images), np.int64)
         labels[row] = truth
         if (labels[row] != truth).any():
             raise DakitError("the evaluations are of different data: an image has two labels")
         groups = np.arange(len(images))
-        named = [one.evaluation.groups for one in rounds if one.evaluation.groups is not None]
+        named = [round_.evaluation.groups for round_ in rounds if round_.evaluation.groups is not None]
         if len(named) == len(rounds):
             _, groups = np.unique(own_groups(np.concatenate(named)[first].tolist(), images), return_inverse=True)
         right, tested = np.zeros((2, len(images), len(runs)))
         np.add.at(tested, (row, column), 1)
-        np.add.at(right, (row, column), said == truth)
+        np.add.at(right, (row, column), predictions == truth)
         return cls(classes, runs, labels, groups, right, tested)
 
     @property
@@ -467,10 +473,10 @@ class Figures(NamedTuple):
         """
         if metric.measure is None:
             return cls.counted(tally)
-        images = np.unique(np.concatenate([one.evaluation.indices for one in rounds]))
-        found = []
+        images = np.unique(np.concatenate([round_.evaluation.indices for round_ in rounds]))
+        measurements = []
         for run in tally.runs:
-            parts = [one.evaluation for one in rounds if (one.seed, one.repeat) == run]
+            parts = [round_.evaluation for round_ in rounds if (round_.seed, round_.repeat) == run]
             row = np.searchsorted(images, np.concatenate([part.indices for part in parts]))
             measured = metric.measure(
                 Pooled(
@@ -481,14 +487,14 @@ class Figures(NamedTuple):
                     tally.groups[row],
                 )
             )
-            found.append((measured, *tally.influences(row, measured.influence, measured.most)))
+            measurements.append((measured, *tally.influences(row, measured.influence, measured.most)))
         return cls(
             tally,
-            values=np.array([measured.value for measured, _, _ in found]),
-            per_class=np.stack([measured.per_class for measured, _, _ in found], axis=1),
-            effects=np.stack([effect for _, effect, _ in found], axis=1),
-            weights=np.mean([most for _, _, most in found], axis=0),
-            excess=np.array([measured.excess for measured, _, _ in found]),
+            values=np.array([measured.value for measured, _, _ in measurements]),
+            per_class=np.stack([measured.per_class for measured, _, _ in measurements], axis=1),
+            effects=np.stack([effect for _, effect, _ in measurements], axis=1),
+            weights=np.mean([most for _, _, most in measurements], axis=0),
+            excess=np.array([measured.excess for measured, _, _ in measurements]),
         )
 
     def estimate(self, other: Figures | None = None) -> Estimate:
@@ -499,9 +505,9 @@ class Figures(NamedTuple):
         seeds = np.array([run[0] for run in runs])
         _, unit = np.unique(seeds if len(set(seeds.tolist())) > 1 else np.arange(len(seeds)), return_inverse=True)
         mean = np.eye(unit.max() + 1)[unit] / np.bincount(unit)[unit, None]  # runs to units
-        found = Estimate.of(values @ mean, effects @ mean, self.weights, self.tally.strata()[0])
-        over, under = ((one.excess @ mean).mean() if one else 0.0 for one in (self, other))
-        return found._replace(over=float(over), under=float(under))
+        estimate = Estimate.of(values @ mean, effects @ mean, self.weights, self.tally.strata()[0])
+        over, under = ((figures.excess @ mean).mean() if figures else 0.0 for figures in (self, other))
+        return estimate._replace(over=float(over), under=float(under))
 
 
 def _ratio(part: Array, whole: Array) -> Array:

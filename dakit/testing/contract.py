@@ -33,10 +33,10 @@ class Result(NamedTuple):
     problem: str | None
 
 
-def wanted(holds: object, found: str) -> None:
-    """Fail the running check unless ``holds``; ``found`` says what is wrong."""
+def wanted(holds: object, problem: str) -> None:
+    """Fail the running check unless ``holds``; ``problem`` says what is wrong."""
     if not holds:
-        raise ContractError(found)
+        raise ContractError(problem)
 
 
 def run(checks: Sequence[Check], spec: Spec[Any]) -> list[Result]:
@@ -71,8 +71,8 @@ def spells_optional_parts_right(spec: Spec[Any]) -> None:
     """What dakit asks for by name, and goes on without, is there under that name or not at all."""
     with tempfile.TemporaryDirectory() as folder:
         given = {"dataset": (32, None), "classifier": (2,), "observer": (Path(folder),)}.get(spec.kind, ())
-        found = misspelt(spec.kind, spec.factory) or misspelt(spec.kind, type(spec.build(*given)))
-    wanted(not found, found)
+        mistake = misspelt(spec.kind, spec.factory) or misspelt(spec.kind, type(spec.build(*given)))
+    wanted(not mistake, mistake)
 
 
 FIRST: tuple[Check, ...] = (is_described, spells_optional_parts_right)

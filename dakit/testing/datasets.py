@@ -15,7 +15,7 @@ from dakit.testing.contract import FIRST, Check, wanted
 SIZE = 32
 
 
-def made(spec: Spec[Any], size: int = SIZE, classes: tuple[str, ...] | None = None) -> ImageSet:
+def fresh_set(spec: Spec[Any], size: int = SIZE, classes: tuple[str, ...] | None = None) -> ImageSet:
     """The set, of the classes that it finds itself unless told."""
     images: ImageSet = spec.build(size, classes)
     return images
@@ -23,7 +23,7 @@ def made(spec: Spec[Any], size: int = SIZE, classes: tuple[str, ...] | None = No
 
 def can_be_counted_without_decoding(spec: Spec[Any]) -> None:
     """labels, groups (and `parts` where there are any): one per image; labels index `classes`, -1 = none."""
-    images = made(spec)
+    images = fresh_set(spec)
     n = len(images)
     wanted(n > 0, "it holds no image")
     for name in ("labels", "groups", "parts"):
@@ -39,7 +39,7 @@ def can_be_counted_without_decoding(spec: Spec[Any]) -> None:
 def gives_uint8_images_of_the_size_asked_for(spec: Spec[Any]) -> None:
     """A Sample: uint8 (3, size, size), with the label and group that the lists say: images are scaled on the device."""
     for size in (SIZE, SIZE + 8):
-        images = made(spec, size)
+        images = fresh_set(spec, size)
         for index in {0, len(images) // 2, len(images) - 1}:
             image, label, group = images[index]
             wanted(image.dtype == torch.uint8, f"image {index} is {image.dtype}")
@@ -50,7 +50,7 @@ def gives_uint8_images_of_the_size_asked_for(spec: Spec[Any]) -> None:
 
 def gives_the_same_image_again(spec: Spec[Any]) -> None:
     """Read twice, from another thread, or in another process's set: the same pixels, so that a run can go on."""
-    images, other = made(spec), made(spec)
+    images, other = fresh_set(spec), fresh_set(spec)
     few = list(range(min(4, len(images))))
     with ThreadPoolExecutor(4) as threads:
         read = list(threads.map(lambda i: images[i].image, few * 3))
@@ -61,7 +61,7 @@ def gives_the_same_image_again(spec: Spec[Any]) -> None:
 
 def belongs_to_its_reader(spec: Spec[Any]) -> None:
     """Batches are changed in place on their way: a change of a returned image changes nothing in the set."""
-    images = made(spec)
+    images = fresh_set(spec)
     before = images[0].image.clone()
     images[0].image.zero_()
     wanted(torch.equal(images[0].image, before), "changing an image changed the set")
@@ -69,18 +69,23 @@ def belongs_to_its_reader(spec: Spec[Any]) -> None:
 
 def numbers_classes_as_told(spec: Spec[Any]) -> None:
     """All domains of a recipe count alike: given its classes in reverse, labels still name the same classes."""
-    images = made(spec)
+    images = fresh_set(spec)
     if images.classes:
-        turned = made(spec, classes=tuple(reversed(images.classes)))
+        turned = fresh_set(spec, classes=tuple(reversed(images.classes)))
         wanted(turned.classes == tuple(reversed(images.classes)), f"asked for reversed classes, got {turned.classes}")
-        one, two = ([s.classes[label] if label >= 0 else "" for label in s.labels] for s in (images, turned))
-        wanted(sorted(one) == sorted(two), "an image changed its class by name")
+        first, second = ([s.classes[label] if label >= 0 else "" for label in s.labels] for s in (images, turned))
+        wanted(sorted(first) == sorted(second), "an image changed its class by name")
 
 
 def has_one_fingerprint(spec: Spec[Any]) -> None:
     """Results are found again by it: equal for equal data, another for another size."""
-    wanted(fingerprint(made(spec)) == fingerprint(made(spec)), "two sets of the same parameters have two fingerprints")
-    wanted(fingerprint(made(spec)) != fingerprint(made(spec, SIZE + 8)), "another size has the same fingerprint")
+    wanted(
+        fingerprint(fresh_set(spec)) == fingerprint(fresh_set(spec)),
+        "two sets of the same parameters have two fingerprints",
+    )
+    wanted(
+        fingerprint(fresh_set(spec)) != fingerprint(fresh_set(spec, SIZE + 8)), "another size has the same fingerprint"
+    )
 
 
 CHECKS: tuple[Check, ...] = (

@@ -72,8 +72,8 @@ def is_a_module(spec: Spec[Any]) -> None:
 
 def can_be_fitted_with_some_inputs(spec: Spec[Any]) -> None:
     """`check` says, in text, what is wrong with the inputs `train`, `extra` and `unlabelled`; with all, nothing is."""
-    said = problems(spec.build(), {"train", "extra", "unlabelled"})
-    wanted(not said, f"with train, extra and unlabelled it says {said}")
+    faults = problems(spec.build(), {"train", "extra", "unlabelled"})
+    wanted(not faults, f"with train, extra and unlabelled it says {faults}")
 
 
 def gives_logits(spec: Spec[Any]) -> None:

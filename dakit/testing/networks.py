@@ -20,7 +20,7 @@ BATCHES = (1, 2, 3)
 CLASSES = (2, 7)
 
 
-def made(spec: Spec[Any], classes: int = 7) -> nn.Module:
+def fresh_network(spec: Spec[Any], classes: int = 7) -> nn.Module:
     """The network, fresh, in training mode."""
     network: nn.Module = spec.build(classes) if spec.kind == "classifier" else spec.build()
     return network
@@ -33,12 +33,12 @@ def outputs(out: Any) -> list[Tensor]:
 
 def is_a_module(spec: Spec[Any]) -> None:
     """It is moved, trained, saved and loaded as a torch.nn.Module."""
-    wanted(isinstance(made(spec), nn.Module), f"it is a {type(made(spec)).__name__}")
+    wanted(isinstance(fresh_network(spec), nn.Module), f"it is a {type(fresh_network(spec)).__name__}")
 
 
 def translates_to_the_same_shape_and_range(spec: Spec[Any]) -> None:
     """Images (B, 3, H, W) in [-1, 1] come out as such: a cycle feeds them back in, and they are stored as pixels."""
-    network = made(spec)
+    network = fresh_network(spec)
     for size in SIZES:
         for batch in BATCHES:
             given = images(batch, size)
@@ -50,7 +50,7 @@ def translates_to_the_same_shape_and_range(spec: Spec[Any]) -> None:
 
 def judges_every_image(spec: Spec[Any]) -> None:
     """Logits (B, ...), any number per image, of any size that images have."""
-    network = made(spec)
+    network = fresh_network(spec)
     for size in SIZES:
         for batch in BATCHES:
             out = network(images(batch, size))
@@ -61,15 +61,18 @@ def judges_every_image(spec: Spec[Any]) -> None:
 def predicts_logits_features_and_maps(spec: Spec[Any]) -> None:
     """A Prediction: logits (B, K) for K classes, features (B, D), maps (B, C, H, W) from shallow to deep."""
     for classes in CLASSES:
-        network = made(spec, classes)
+        network = fresh_network(spec, classes)
         for size in SIZES:
             for batch in BATCHES:
-                said = network.train(batch > 1)(images(batch, size))
-                wanted(isinstance(said, Prediction), f"it returns a {type(said).__name__}")
-                wanted(said.logits.shape == (batch, classes), f"logits are {tuple(said.logits.shape)} of {classes}")
-                wanted(said.features.ndim == 2 and len(said.features) == batch, "features are not (B, D)")
-                wanted(isinstance(said.maps, tuple), f"maps are a {type(said.maps).__name__}, not a tuple")
-                shapes = [tuple(maps.shape) for maps in said.maps]
+                prediction = network.train(batch > 1)(images(batch, size))
+                wanted(isinstance(prediction, Prediction), f"it returns a {type(prediction).__name__}")
+                wanted(
+                    prediction.logits.shape == (batch, classes),
+                    f"logits are {tuple(prediction.logits.shape)} of {classes}",
+                )
+                wanted(prediction.features.ndim == 2 and len(prediction.features) == batch, "features are not (B, D)")
+                wanted(isinstance(prediction.maps, tuple), f"maps are a {type(prediction.maps).__name__}, not a tuple")
+                shapes = [tuple(maps.shape) for maps in prediction.maps]
                 wanted(all(len(shape) == 4 and shape[0] == batch for shape in shapes), f"maps are {shapes}")
                 sides = [shape[2] for shape in shapes]
                 wanted(sides == sorted(sides, reverse=True), f"maps are not from shallow to deep: {sides}")
@@ -77,20 +80,22 @@ def predicts_logits_features_and_maps(spec: Spec[Any]) -> None:
 
 def keeps_what_it_says_of_its_maps(spec: Spec[Any]) -> None:
     """`rectified` promises that no map has a negative value: losses then leave the absolute value out."""
-    said = made(spec)(images(2))
-    if said.rectified:
-        least = min((float(maps.detach().min()) for maps in said.maps), default=0.0)
+    prediction = fresh_network(spec)(images(2))
+    if prediction.rectified:
+        least = min((float(maps.detach().min()) for maps in prediction.maps), default=0.0)
         wanted(least >= 0, f"rectified is set, but a map holds {least:.3g}")
 
 
 def head_turns_features_into_logits(spec: Spec[Any]) -> None:
     """Where it has a `head`, a linear probe trains that alone: head(features) are the logits."""
-    network = made(spec).eval()
+    network = fresh_network(spec).eval()
     if offers(network, HasHead):
         head = network.head
         wanted(isinstance(head, nn.Module), f"head is a {type(head).__name__}")
-        said = network(images(2))
-        wanted(torch.allclose(head(said.features), said.logits, atol=1e-5), "head(features) are other logits")
+        prediction = network(images(2))
+        wanted(
+            torch.allclose(head(prediction.features), prediction.logits, atol=1e-5), "head(features) are other logits"
+        )
     else:  # "heads" are not one misspelt
         like = [name for name, _ in network.named_children() if near(name, "head") and name != "heads"]
         wanted(not like, f"it has no head, but `{''.join(like[:1])}`: did you mean `head`?")
@@ -98,7 +103,7 @@ def head_turns_features_into_logits(spec: Spec[Any]) -> None:
 
 def stem_is_of_images(spec: Spec[Any]) -> None:
     """Where it has a `stem`, selectors take its (B, C, H, W) for the first layer's output."""
-    network = made(spec).eval()
+    network = fresh_network(spec).eval()
     if offers(network, HasStem):
         out = network.stem(images(2))
         wanted(out.ndim == 4 and len(out) == 2, f"stem gives {tuple(out.shape)}")
@@ -106,14 +111,14 @@ def stem_is_of_images(spec: Spec[Any]) -> None:
 
 def outputs_are_finite(spec: Spec[Any]) -> None:
     """Black, white and noise give numbers: one NaN ends a training of days."""
-    network = made(spec).eval()
+    network = fresh_network(spec).eval()
     for given in (images(2), -torch.ones(2, 3, 64, 64), torch.ones(2, 3, 64, 64)):
         wanted(finite(*outputs(network(given))), "an output is NaN or infinite")
 
 
 def gradients_reach_images_and_weights(spec: Spec[Any]) -> None:
     """Translators learn through discriminators and classifiers, and every weight that asks for it is trained."""
-    network, given = made(spec), images(2).requires_grad_()
+    network, given = fresh_network(spec), images(2).requires_grad_()
     out = network(given)
     first = out.logits if isinstance(out, Prediction) else out
     (first * torch.randn_like(first)).sum().backward()
@@ -125,7 +130,7 @@ def gradients_reach_images_and_weights(spec: Spec[Any]) -> None:
 def gradients_are_finite(spec: Spec[Any]) -> None:
     """Noise and images of one colour are learned from without NaN, which would spread to every weight."""
     for given in (images(2), -torch.ones(2, 3, 64, 64)):
-        network = made(spec)
+        network = fresh_network(spec)
         out = network(given.requires_grad_())
         first = out.logits if isinstance(out, Prediction) else out
         first.sum().backward()
@@ -135,7 +140,7 @@ def gradients_are_finite(spec: Spec[Any]) -> None:
 
 def leaves_its_input_alone(spec: Spec[Any]) -> None:
     """One batch goes through several networks: what comes in is not changed in place."""
-    network, given = made(spec), images(2)
+    network, given = fresh_network(spec), images(2)
     before = given.clone()
     network(given)
     wanted(torch.equal(given, before), "it changed the images")
@@ -143,14 +148,15 @@ def leaves_its_input_alone(spec: Spec[Any]) -> None:
 
 def evaluation_sees_one_image_at_a_time(spec: Spec[Any]) -> None:
     """In evaluation mode an image's result does not depend on its neighbours in the batch, nor on chance."""
-    network, given = made(spec).eval(), images(3)
+    network, given = fresh_network(spec).eval(), images(3)
     with torch.no_grad():
         together, again, alone = network(given), network(given), network(given[1:2])
     wanted(all(map(torch.equal, outputs(together), outputs(again))), "two passes differ")
     pairs = zip(outputs(together), outputs(alone), strict=True)
     # Sums of another batch are added in another order: the error of a small value is one of the large values around it.
     near = all(
-        torch.allclose(many[1:2], one, rtol=1e-3, atol=1e-4 + 1e-5 * float(one.abs().max())) for many, one in pairs
+        torch.allclose(many[1:2], single, rtol=1e-3, atol=1e-4 + 1e-5 * float(single.abs().max()))
+        for many, single in pairs
     )
     wanted(near, "an image alone gives another result than in a batch")
 
@@ -160,31 +166,31 @@ def same_seed_gives_the_same_network(spec: Spec[Any]) -> None:
     states = []
     for _ in range(2):
         torch.manual_seed(5)
-        states.append(made(spec).state_dict())
+        states.append(fresh_network(spec).state_dict())
     wanted(all(torch.equal(states[0][name], states[1][name]) for name in states[0]), "one seed gave two networks")
 
 
 def every_build_is_its_own(spec: Spec[Any]) -> None:
     """G_SW and G_WS are built of one name: they share no tensor, and building does not seed torch anew."""
-    networks = made(spec), made(spec)
-    one, other = ({t.data_ptr() for t in network.state_dict().values() if t.numel()} for network in networks)
-    wanted(not one & other, "two builds share a tensor")
+    networks = fresh_network(spec), fresh_network(spec)
+    first, second = ({t.data_ptr() for t in network.state_dict().values() if t.numel()} for network in networks)
+    wanted(not first & second, "two builds share a tensor")
     drawn = []
     for seed in (5, 6):
         torch.manual_seed(seed)
-        made(spec)
+        fresh_network(spec)
         drawn.append(float(torch.rand(())))
     wanted(drawn[0] != drawn[1], "building it sets torch's seed")
 
 
 def weights_survive_a_file(spec: Spec[Any]) -> None:
     """Results are kept as safetensors: a fresh network with the loaded state dict computes the same."""
-    network, given = made(spec).eval(), images(2)
+    network, given = fresh_network(spec).eval(), images(2)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "weights.safetensors")
         save_file({name: value.contiguous().clone() for name, value in network.state_dict().items()}, path)
         torch.manual_seed(99)
-        other = made(spec)
+        other = fresh_network(spec)
         other.load_state_dict(load_file(path))
     with torch.no_grad():
         same = map(torch.equal, outputs(network(given)), outputs(other.eval()(given)))
@@ -193,7 +199,7 @@ def weights_survive_a_file(spec: Spec[Any]) -> None:
 
 def moves_to_other_precisions_and_devices(spec: Spec[Any]) -> None:
     """Nothing inside is of a fixed dtype, device or layout: float64, bf16 autocast, channels last, a GPU all work."""
-    network, given = made(spec).eval(), images(2)
+    network, given = fresh_network(spec).eval(), images(2)
     wanted(finite(*outputs(copy.deepcopy(network).double()(given.double()))), "float64 gives no finite result")
     with torch.autocast("cpu", torch.bfloat16):
         wanted(finite(*outputs(network(given))), "bf16 gives no finite result")

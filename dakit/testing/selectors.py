@@ -76,8 +76,8 @@ def nearest_come_first(spec: Spec[Any]) -> None:
 
 def same_seed_gives_the_same_choice(spec: Spec[Any]) -> None:
     """Runs can be repeated: chance comes from torch's global generator alone."""
-    one, two = (choose(spec, noise(60, 1), noise(6, 2)).indices for _ in range(2))
-    wanted(torch.equal(one, two), "one seed gave two choices")
+    first, second = (choose(spec, noise(60, 1), noise(6, 2)).indices for _ in range(2))
+    wanted(torch.equal(first, second), "one seed gave two choices")
 
 
 def keeps_to_the_class_where_asked(spec: Spec[Any]) -> None:

@@ -233,24 +233,28 @@ def outputs_of(spec: Spec[Any], folder: Path, plug: _Plug | None = None, *, ever
     return spec.build().run(ctx, **inputs_of(spec, every=every))
 
 
-def same(one: Any, other: Any) -> bool:
+def same(first: Any, second: Any) -> bool:
     """Whether two outputs are equal bit by bit."""
-    if isinstance(one, Trained):
-        return one.spec == other.spec and one.classes == other.classes and same(dict(one.state), dict(other.state))
-    if isinstance(one, Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, np.ndarray):
-        return np.array_equal(one, other)
-    if is_dataclass(one):
-        return same(vars(one), vars(other))
-    if isinstance(one, Mapping):
-        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
-    if isinstance(one, tuple) and hasattr(one, "_fields"):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, ImageSet):
-        pixels = all(torch.equal(one[i].image, other[i].image) for i in range(len(one)))
-        return len(one) == len(other) and list(one.labels) == list(other.labels) and pixels
-    return bool(one == other)
+    if isinstance(first, Trained):
+        return (
+            first.spec == second.spec
+            and first.classes == second.classes
+            and same(dict(first.state), dict(second.state))
+        )
+    if isinstance(first, Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, np.ndarray):
+        return np.array_equal(first, second)
+    if is_dataclass(first):
+        return same(vars(first), vars(second))
+    if isinstance(first, Mapping):
+        return first.keys() == second.keys() and all(same(first[name], second[name]) for name in first)
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, ImageSet):
+        pixels = all(torch.equal(first[i].image, second[i].image) for i in range(len(first)))
+        return len(first) == len(second) and list(first.labels) == list(second.labels) and pixels
+    return bool(first == second)
 
 
 # ----------------------------------------------------------------------------------- the checks
@@ -287,8 +291,8 @@ def changing_a_parameter_changes_its_key(spec: Spec[Any]) -> None:
 def same_seed_gives_the_same_result(spec: Spec[Any]) -> None:
     """Two runs agree bit by bit: chance comes from ctx.seed, or the global generators, which dakit seeds with it."""
     with tempfile.TemporaryDirectory() as folder:
-        one = outputs_of(spec, Path(folder, "one"))
-        wanted(same(one, outputs_of(spec, Path(folder, "two"))), "two runs of one seed differ")
+        outputs = outputs_of(spec, Path(folder, "one"))
+        wanted(same(outputs, outputs_of(spec, Path(folder, "two"))), "two runs of one seed differ")
 
 
 def leaves_its_inputs_alone(spec: Spec[Any]) -> None:
@@ -306,12 +310,12 @@ def leaves_its_inputs_alone(spec: Spec[Any]) -> None:
 class _Known:
     """Stands for the registry when a result is read back: knows the components at hand."""
 
-    def __init__(self, found: list[Spec[Any]]) -> None:
-        self.found = found
+    def __init__(self, specs: list[Spec[Any]]) -> None:
+        self.specs = specs
 
     def spec(self, kind: str, name: str, params: Mapping[str, Any]) -> Spec[Any]:
         """The component so called."""
-        return next(spec for spec in self.found if (spec.kind, spec.name) == (kind, name))
+        return next(spec for spec in self.specs if (spec.kind, spec.name) == (kind, name))
 
 
 def a_rerun_is_read_from_the_store(spec: Spec[Any]) -> None:
@@ -321,21 +325,21 @@ def a_rerun_is_read_from_the_store(spec: Spec[Any]) -> None:
     waiting = {name: (lambda value=value: value) for name, value in inputs.items()}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder), cast(Registry, _Known(known)))
-        made: list[Any] = []
+        results: list[Any] = []
 
         def work(part: Path) -> tuple[Any, dict[str, Any]]:
             engine = Engine(device="cpu")
             ctx = Context(part, seed=3, engine=engine, observers=(cast(Any, _Plug()),))
-            made.append(spec.build().run(ctx, **inputs))
-            known.extend(value.spec for value in made[0] if isinstance(value, Trained))  # what it puts together itself
-            return made[0], {"notes": ctx.notes, "warnings": ctx.warnings, "facts": ctx.facts}
+            results.append(spec.build().run(ctx, **inputs))
+            known.extend(value.spec for value in results[0] if isinstance(value, Trained))  # its own
+            return results[0], {"notes": ctx.notes, "warnings": ctx.warnings, "facts": ctx.facts}
 
         key = digest({"stage": spec.identity(), "inputs": sorted(inputs)})
         store.make("stage", key, {"stage": spec.identity()}, waiting, work)
         wanted(store.has("stage", key), "its result was not kept")
-        kept = store.open("stage", key, waiting)
+        stored = store.open("stage", key, waiting)
         for name in stage_outputs(spec.factory):
-            wanted(same(getattr(made[0], name), kept.output(name)), f"{name} came back changed")
+            wanted(same(getattr(results[0], name), stored.output(name)), f"{name} came back changed")
 
 
 def killed_and_resumed_it_ends_the_same(spec: Spec[Any]) -> None:

@@ -21,9 +21,9 @@ def prediction(batch: int = 3, *, learn: bool = False, dtype: torch.dtype = torc
     return Prediction(logits, features, maps)
 
 
-def leaves(said: Prediction) -> list[Tensor]:
+def leaves(output: Prediction) -> list[Tensor]:
     """Its tensors."""
-    return [said.logits, said.features, *said.maps]
+    return [output.logits, output.features, *output.maps]
 
 
 def is_a_finite_scalar(spec: Spec[Any]) -> None:
@@ -52,8 +52,8 @@ def gradient_is_the_derivative(spec: Spec[Any]) -> None:
     parts = [leaf.requires_grad_() for leaf in leaves(student)]
 
     def value(logits: Tensor, features: Tensor, *maps: Tensor) -> Tensor:
-        said: Tensor = loss(teacher, Prediction(logits, features, maps))
-        return said
+        loss_value: Tensor = loss(teacher, Prediction(logits, features, maps))
+        return loss_value
 
     dtype = value(*parts).dtype
     wanted(dtype == torch.float64, f"float64 gives {dtype}: where bf16 is to be widened, use torch.promote_types")
@@ -104,8 +104,8 @@ def a_condensed_teacher_gives_the_same_loss(spec: Spec[Any]) -> None:
     loss = spec.build()
     if offers(loss, Condenses):
         teacher, student = prediction(), prediction()
-        kept, fresh = float(loss(loss.condense(teacher), student).detach()), float(loss(teacher, student).detach())
-        wanted(abs(kept - fresh) <= 1e-4 * max(1.0, abs(fresh)), f"{kept:.6g} instead of {fresh:.6g}")
+        condensed, fresh = float(loss(loss.condense(teacher), student).detach()), float(loss(teacher, student).detach())
+        wanted(abs(condensed - fresh) <= 1e-4 * max(1.0, abs(fresh)), f"{condensed:.6g} instead of {fresh:.6g}")
 
 
 CHECKS: tuple[Check, ...] = (

@@ -77,14 +77,14 @@ class Head(nn.Module):
 def _take_shapes(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
     """Give every buffer and parameter the shape and type that it has in a state: they depend on what was fitted."""
     for place, part in module.named_modules():
-        for own in (part._buffers, part._parameters):
-            for name, value in own.items():
-                found = state.get(f"{prefix}{place}.{name}" if place else f"{prefix}{name}")
-                if value is None or found is None or (found.shape == value.shape and found.dtype == value.dtype):
+        for tensors in (part._buffers, part._parameters):
+            for name, value in tensors.items():
+                saved = state.get(f"{prefix}{place}.{name}" if place else f"{prefix}{name}")
+                if value is None or saved is None or (saved.shape == value.shape and saved.dtype == value.dtype):
                     continue
-                empty = torch.empty_like(found, device=value.device)
+                empty = torch.empty_like(saved, device=value.device)
                 parameter = isinstance(value, nn.Parameter)
-                own[name] = nn.Parameter(empty, value.requires_grad) if parameter else empty
+                tensors[name] = nn.Parameter(empty, value.requires_grad) if parameter else empty
 
 
 @checked
@@ -225,10 +225,10 @@ class Features:
         for base, chunks, which, index, at in wanted:
             source = _Source(base, identity.digest([*self._of, _fingerprint(base)]))
             for n, chunk in enumerate(chunks.tolist()):
-                found = self._chunk(source, chunk)
-                rows = torch.empty(len(images), found.shape[1]) if rows is None else rows
+                features = self._chunk(source, chunk)
+                rows = torch.empty(len(images), features.shape[1]) if rows is None else rows
                 here = which == n
-                rows[torch.from_numpy(at[here])] = found[torch.from_numpy(index[here] - chunk * CHUNK)]
+                rows[torch.from_numpy(at[here])] = features[torch.from_numpy(index[here] - chunk * CHUNK)]
                 done += 1
                 for observer in observers:
                     observer.step(done, {})
@@ -239,11 +239,11 @@ class Features:
         places = range(number * CHUNK, min((number + 1) * CHUNK, len(source.images)))
         path = self.root / source.key[:32] / f"{number}.safetensors"
         with suppress(DakitError, FileNotFoundError):  # one that was altered is made anew
-            found: Tensor = load_state(path)["features"]
-            if len(found) == len(places):
-                return found
-        found = self._computed(source.reader.read(places).images)
-        if not bool(torch.isfinite(found).all()):
+            features: Tensor = load_state(path)["features"]
+            if len(features) == len(places):
+                return features
+        features = self._computed(source.reader.read(places).images)
+        if not bool(torch.isfinite(features).all()):
             raise DakitError(
                 f"{self.network.spec.name}: the features of images {places.start} to {places.stop - 1} of a set are "
                 f"not all finite in {self.trainer.ctx.engine.precision}; precision: fp32, or other weights, may help"
@@ -251,14 +251,14 @@ class Features:
         if self._keeps:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                save_state(path, {"features": found})
+                save_state(path, {"features": features})
             except OSError as error:
                 self._keeps = False
                 for observer in self.trainer.ctx.observers:
                     observer.message(
                         f"{path.parent}: features cannot be kept: {error.strerror}; they are computed anew"
                     )
-        return found
+        return features
 
     def _computed(self, pixels: Tensor) -> Tensor:
         if self._built is None:
@@ -312,14 +312,14 @@ _hashed: list[tuple[dict[str, tuple[Tensor, int]], str]] = []
 
 def _digest(weights: Mapping[str, Tensor]) -> str:
     """Of all weights; not computed again for the very tensors of the last call, unchanged since."""
-    for before, found in _hashed:
+    for before, digest in _hashed:
         if before.keys() == weights.keys() and all(
             tensor is weights[name] and tensor._version == changed for name, (tensor, changed) in before.items()
         ):
-            return found
-    made = identity.of_tensors(weights)
-    _hashed[:] = [({name: (tensor, tensor._version) for name, tensor in weights.items()}, made)]
-    return made
+            return digest
+    digest = identity.of_tensors(weights)
+    _hashed[:] = [({name: (tensor, tensor._version) for name, tensor in weights.items()}, digest)]
+    return digest
 
 
 def _fingerprint(images: ImageSet) -> str:
@@ -334,8 +334,8 @@ def _fingerprint(images: ImageSet) -> str:
 
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in ("dakit", "torch", "torchvision", "timm", "pillow"):
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions

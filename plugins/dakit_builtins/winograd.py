@@ -56,8 +56,8 @@ class _Winograd(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         b, _, h, w = x.shape
         down, across, out = (h - 2) // 4, (w - 2) // 4, len(weight)
-        made = _A.to(x) @ torch.bmm(_kernels(weight), _tiles(x)).flatten(1)
-        return made.view(4, 4, out, b, down, across).permute(3, 2, 4, 0, 5, 1).reshape(b, out, h - 2, w - 2)
+        products = _A.to(x) @ torch.bmm(_kernels(weight), _tiles(x)).flatten(1)
+        return products.view(4, 4, out, b, down, across).permute(3, 2, 4, 0, 5, 1).reshape(b, out, h - 2, w - 2)
 
     @staticmethod
     @once_differentiable

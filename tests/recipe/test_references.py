@@ -20,9 +20,9 @@ def ask(known):
     plans = {name: StagePlan(name, spec, {}) for name, spec in stages.items()}
     above = Above({"source": ("train", "test"), "web": ("all",)}, plans)
 
-    def answer(value, wanted=ImageSet, do="toy_train"):
+    def answer(value, wanted=ImageSet):
         document = Document({"stages": STAGES}, {}, "r.yaml")
-        found = reference(document, value, wanted, do, ("stages", "here", "input"), above)
+        found = reference(document, value, wanted, ("stages", "here", "input"), above)
         return found, [line.removeprefix("r.yaml: stages.here.input: ") for line in document.problems.lines]
 
     return answer
@@ -31,31 +31,31 @@ def ask(known):
 def test_what_may_be_named(ask):
     assert ask("source.train") == (Reference("source", "train"), [])
     assert ask("web.all") == (Reference("web", "all"), [])
-    assert ask("source.test", interfaces.TestSet, "evaluate") == (Reference("source", "test"), [])
+    assert ask("source.test", interfaces.TestSet) == (Reference("source", "test"), [])
     assert ask("pretrain.model", Trained[Classifier] | None) == (Reference("pretrain", "model"), [])
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted", "do", "told"),
+    ("value", "wanted", "told"),
     [
-        (3, ImageSet, "toy_train", "must name what stands above, such as source.train, not 3"),
-        ("source.test", ImageSet, "toy_train",
-         "source.test holds the test images: only the stage `evaluate` may read them"),
-        ("source.all", ImageSet, "toy_train", 'source has no "all" (all of it would include the test images); there'),
-        ("web.train", ImageSet, "toy_train", 'web has no "train"; there are: all'),
-        ("tested.evaluation", ImageSet, "toy_train",
+        (3, ImageSet, "must name what stands above, such as source.train, not 3"),
+        ("source.test", ImageSet,
+         "source.test holds the test images: only an evaluation stage, such as `evaluate`, may"),
+        ("source.all", ImageSet, 'source has no "all" (all of it would include the test images); there'),
+        ("web.train", ImageSet, 'web has no "train"; there are: all'),
+        ("tested.evaluation", ImageSet,
          "tested.evaluation holds what became of the test images: no stage may read it"),
-        ("pretrain.modl", ImageSet, "toy_train", 'stage pretrain makes no "modl", did you mean "model"?'),
-        ("pretrain.model", ImageSet, "toy_train", "pretrain.model is Trained[Classifier], but ImageSet is needed"),
-        ("below.model", ImageSet, "toy_train", "below does not stand above; a stage may read only what"),
-        ("here.model", ImageSet, "toy_train", "here does not stand above; a stage may read only what stands above it"),
-        ("sorce.train", ImageSet, "toy_train", 'nothing above is called "sorce", did you mean "source"?'),
-        ({"run": "x", "row": "y"}, ImageSet, "toy_train",
+        ("pretrain.modl", ImageSet, 'stage pretrain makes no "modl", did you mean "model"?'),
+        ("pretrain.model", ImageSet, "pretrain.model is Trained[Classifier], but ImageSet is needed"),
+        ("below.model", ImageSet, "below does not stand above; a stage may read only what"),
+        ("here.model", ImageSet, "here does not stand above; a stage may read only what stands above it"),
+        ("sorce.train", ImageSet, 'nothing above is called "sorce", did you mean "source"?'),
+        ({"run": "x", "row": "y"}, ImageSet,
          "{run: DIR, row: NAME} is a trained network, but ImageSet is needed"),
     ],
 )  # fmt: skip
-def test_what_may_not_be_named_is_told_once(ask, value, wanted, do, told):
-    found, problems = ask(value, wanted, do)
+def test_what_may_not_be_named_is_told_once(ask, value, wanted, told):
+    found, problems = ask(value, wanted)
     assert found is None
     assert len(problems) == 1
     assert problems[0].startswith(told)

@@ -97,13 +97,13 @@ def bu3dfe(
     for what, asked, always in (("level", levels, neutral), ("pan", pans, set()), ("tilt", tilts, set())):
         if asked is None or not views:
             continue
-        found = {int(view[what]) for _, view in views}
-        absent = sorted(set(asked) - found)
+        angles = {int(view[what]) for _, view in views}
+        absent = sorted(set(asked) - angles)
         if absent:
-            raise DakitError(f"{root}: no view has the {what} {absent[0]}; there are: {sorted(found - always)}")
+            raise DakitError(f"{root}: no view has the {what} {absent[0]}; there are: {sorted(angles - always)}")
         views = [(path, view) for path, view in views if int(view[what]) in {*asked, *always}]
-    kept, labels, names = number_labels([view["expression"] for _, view in views], classes, ignore, root)
-    groups = [views[i][1]["subject"] for i in kept]
+    selected, labels, names = number_labels([view["expression"] for _, view in views], classes, ignore, root)
+    groups = [views[i][1]["subject"] for i in selected]
     return FileImages(
-        [views[i][0] for i in kept], labels, groups, names, size=size, fit=fit, range=range, passed_over=others
+        [views[i][0] for i in selected], labels, groups, names, size=size, fit=fit, range=range, passed_over=others
     )

@@ -90,10 +90,10 @@ def digits(
     if not read:
         raise DakitError(f"{root}: no {which} with the part {part}; looked for {', '.join(looked)}")
     digit = [str(number) for _, _, numbers in read for number in numbers]
-    kept, labels, found = number_labels(digit, classes, ignore, root)
+    selected, labels, names = number_labels(digit, classes, ignore, root)
     parts = [name for name, _, numbers in read for _ in numbers]
-    pixels = torch.cat([_resize(images, size) for _, images, _ in read])[kept]
-    return TensorImages(pixels.expand(-1, 3, -1, -1), labels, None, found, [parts[i] for i in kept])
+    pixels = torch.cat([_resize(images, size) for _, images, _ in read])[selected]
+    return TensorImages(pixels.expand(-1, 3, -1, -1), labels, None, names, [parts[i] for i in selected])
 
 
 def _read(files: Sequence[Path], part: str) -> tuple[Array, Array]:

@@ -68,6 +68,6 @@ def emotionet(
     )
     others: Counter[str] = Counter()
     files = by_expression(folder, ignore, others)
-    kept, labels, names = number_labels([expression for expression, _ in files], classes, ignore, root)
-    paths = [files[i][1] for i in kept]
+    selected, labels, names = number_labels([expression for expression, _ in files], classes, ignore, root)
+    paths = [files[i][1] for i in selected]
     return FileImages(paths, labels, None, names, size=size, fit=fit, range=range, passed_over=others)

@@ -57,7 +57,7 @@ def image_folder(
             is not among the classes, or ``group_by`` is no such expression or does not fit a file name.
     """
     folder = existing_folder(root, "one folder per class, <root>/<class>/*.jpg")
-    found: list[str] = []
+    all_paths: list[str] = []
     names: list[str] = []
     nested: set[str] = set()
     others: Counter[str] = Counter()
@@ -72,13 +72,13 @@ def image_folder(
             others += more
         if paths and not any(path.parent == place for path in paths):
             nested.add(place.name)
-        found += map(str, paths)
+        all_paths += map(str, paths)
         names += [place.name] * len(paths)
-    if not found and others:
+    if not all_paths and others:
         raise DakitError(f"{root}: holds no images in class folders, but {told_of(others)}")
     refuse_parts(set(names) - {*ignore}, str(folder), nested)
-    kept, labels, order = number_labels(names, classes, ignore, root)
-    files = taken(lean_paths(found), array("q", kept))
+    selected, labels, order = number_labels(names, classes, ignore, root)
+    files = taken(lean_paths(all_paths), array("q", selected))
     groups = None
     if group_by is not None:
         groups = captured_groups(group_by, ((path.name, path.relative_to(folder).as_posix()) for path in files))

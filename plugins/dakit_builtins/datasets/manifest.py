@@ -74,8 +74,8 @@ def manifest(
     folder = source.parent if root is None else existing_folder(root, f"the images that {source} lists")
     rows = _read(source)
     refuse_parts({label for _, row in rows if (label := row.get("label"))} - {*ignore}, str(source))
-    kept, labels, found = number_labels([row.get("label", "") for _, row in rows], classes, ignore, file)
-    rows = [rows[i] for i in kept]
+    selected, labels, names = number_labels([row.get("label", "") for _, row in rows], classes, ignore, file)
+    rows = [rows[i] for i in selected]
     paths = [_path(source, line, row["path"], folder, outside) for line, row in rows]
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
@@ -94,9 +94,9 @@ def manifest(
                 f'{source}:{line}: {row["path"]} is in "{row["split"]}", but in "{its["split"]}" in line {other}'
             )
         if its.get("label") != row.get("label"):
-            said = (f'"{one["label"]}"' if one["label"] else "empty" for one in (row, its))
+            texts = (f'"{cells["label"]}"' if cells["label"] else "empty" for cells in (row, its))
             contradicted.append("{}:{}: {} has two labels: {}, but {} in line {}".format(
-                source, line, row["path"], *said, other))  # fmt: skip
+                source, line, row["path"], *texts, other))  # fmt: skip
     if contradicted:
         more = f" (and {len(contradicted) - 1} more rows like it)" if len(contradicted) > 1 else ""
         raise DakitError(f"{contradicted[0]}{more}; one of them is wrong")
@@ -109,7 +109,7 @@ def manifest(
     else:
         groups = [row.get("group") or f"#{number}" for (_, row), number in zip(rows, same, strict=True)]
     parts = [row["split"] for _, row in rows] if "split" in rows[0][1] else None
-    return FileImages(paths, labels, groups, found, parts, size=size, fit=fit, range=range)
+    return FileImages(paths, labels, groups, names, parts, size=size, fit=fit, range=range)
 
 
 def _read(source: Path) -> list[tuple[int, dict[str, str]]]:

@@ -79,8 +79,8 @@ def sfew(
         if not images:
             raise DakitError(f'{root}: there are no images in "{part}"; expected {expected}')
         files += images
-    kept, labels, names = number_labels([expression for _, expression, _ in files], classes, ignore, root)
-    files = [files[i] for i in kept]
+    selected, labels, names = number_labels([expression for _, expression, _ in files], classes, ignore, root)
+    files = [files[i] for i in selected]
     return FileImages(
         [path for _, _, path in files],
         labels,

@@ -176,16 +176,16 @@ def _draw(size: int, domain: str, seed: int, plan: Sequence[tuple[int, str, int]
     with torch.no_grad():
         for start in range(0, len(plan), chunk):
             part = plan[start : start + chunk]
-            own = [_generator(seed, domain, *which) for which in part]
+            generators = [_generator(seed, domain, *which) for which in part]
             persons = [_generator(seed, domain, person) for person, _, _ in part]
             scene = _Scene(
                 lab=domain == "lab",
                 size=size,
                 person=_Numbers(persons),
-                image=_Numbers(own),
+                image=_Numbers(generators),
                 expressions=[name for _, name, _ in part],
             )
-            noise = torch.stack([torch.rand(2, 3, size, size, generator=generator) for generator in own], dim=2)
+            noise = torch.stack([torch.rand(2, 3, size, size, generator=generator) for generator in generators], dim=2)
             drawn.append(_render(scene, noise))
     return torch.cat(drawn)
 
@@ -318,14 +318,14 @@ def _action_units(scene: _Scene) -> dict[int, Tensor]:
     image = scene.image
     coin = image.chance(0.5)
     level = 0.75 + 0.25 * coin if scene.lab else image(0.45, 1.0)
-    found: dict[int, Tensor] = {}
+    strengths: dict[int, Tensor] = {}
     for name in _UNITS:
         always = torch.tensor([_ALWAYS[e].get(name, 0.0) for e in scene.expressions])[:, None, None]
         sometimes = torch.tensor([_SOMETIMES[e].get(name, 0.0) for e in scene.expressions])[:, None, None]
         asked = (always * image(0.8, 1.15) + sometimes * image()) * level
         stray = image() * image() * image() * (0.12 if scene.lab else 0.25)
-        found[name] = torch.maximum(asked, stray)
-    return found
+        strengths[name] = torch.maximum(asked, stray)
+    return strengths
 
 
 @dataclass
@@ -476,8 +476,8 @@ def _wrinkles(face: _Face, unit: dict[int, Tensor], person: _Numbers) -> Tensor:
 
     frown = _stroke(_segment(across, y, 0.055, -0.38, 0.07, -0.22), 0.035)
     dark += frown * (0.75 * unit[4])
-    for step in (0.0, 0.1):
-        nose = _stroke(_segment(across, y, 0.0, -0.16 + step, 0.11, -0.22 + step), 0.035)
+    for drop in (0.0, 0.1):
+        nose = _stroke(_segment(across, y, 0.0, -0.16 + drop, 0.11, -0.22 + drop), 0.035)
         dark += nose * (0.75 * unit[9])
     outer = face.eye_x + 0.25
     for spread in (-0.07, 0.05):

@@ -71,16 +71,16 @@ def web_faces(
     others: Counter[str] = Counter()
     for given in [root] if isinstance(root, str) else root:
         folder = existing_folder(given, expected)
-        found, more = list_images(folder)
-        if not found:
+        images, more = list_images(folder)
+        if not images:
             seen = f" among {told_of(more)}" if more else ""
             raise DakitError(f"{given}: holds no images{seen}; expected {expected}")
         others += more
-        places = [path.parent for path in found]
+        places = [path.parent for path in images]
         one_folder = len(set(places)) == 1
         for place in places:
             groups.append(f"#{len(groups)}" if one_folder else sys.intern(place.relative_to(folder).as_posix()))
-        paths += map(str, found)
+        paths += map(str, images)
     n = len(paths)
     count = n if limit is None else min(limit, n)
     picked = integers(np.arange(count) * n // count)

@@ -272,7 +272,9 @@ def crop_faces(
     detector = (
         load_detector(weights, min(_LEAST, cropping.score), torch.device(device)) if set(todo) - set(boxes) else None
     )
-    one = partial(_one, files=files, names=names, target=target, cropping=cropping, detector=detector, boxes=boxes)
+    crop_face = partial(
+        _crop_face, files=files, names=names, target=target, cropping=cropping, detector=detector, boxes=boxes
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the images are what runs side by side
     try:
@@ -283,7 +285,7 @@ def crop_faces(
             if journal.tell() == 0:
                 journal.write(json.dumps(header) + "\n")
             try:
-                for name, row in zip(todo, pool.map(one, todo), strict=True):
+                for name, row in zip(todo, pool.map(crop_face, todo), strict=True):
                     rows[name] = row
                     journal.write(json.dumps([name, marks[name], row._asdict()]) + "\n")
                     journal.flush()
@@ -358,7 +360,7 @@ def _same(was: Mapping[str, Any] | None, header: Mapping[str, Any], target: Path
         raise DakitError(f"{target}: its crops were made with other settings ({other}); --overwrite makes them anew")
 
 
-def _one(
+def _crop_face(
     name: str,
     *,
     files: Mapping[str, Path],
@@ -416,16 +418,16 @@ def _by_detector(
     views = _views(image.size, cropping.turned)
     while views:
         longer, turns = views.pop(0)
-        found = _detect(image, longer, turns, detector)
-        found = found[found[:, 14] >= cropping.score]
-        for face in _ranked(found)[:_TRIED]:
+        detections = _detect(image, longer, turns, detector)
+        detections = detections[detections[:, 14] >= cropping.score]
+        for face in _ranked(detections)[:_TRIED]:
             if on_its_head and turns == 0 and face[14] < _SURE:
                 break
             points = _unturned(face[0:14:2] + 1j * face[1:14:2], image.size, turns)
             x, y, landmarks = sorted(points.real[:2]), sorted(points.imag[:2]), points[2:]
             left, top, right, bottom = (round(float(v), 1) for v in (x[0], y[0], x[1], y[1]))
             row = Face(
-                name, "", left, top, right, bottom, score=round(float(face[14]), 4), faces=len(found),
+                name, "", left, top, right, bottom, score=round(float(face[14]), 4), faces=len(detections),
                 turned=90 * turns, upright=round(stance(image, landmarks, detector), 1), tilt=_tilt(landmarks, turns),
             )  # fmt: skip
             reason = _refusal(row, landmarks, first=(longer, turns) == (640, 0))
@@ -437,7 +439,11 @@ def _by_detector(
                     views = _first(2, views)
                 continue
             reason = (
-                "found" if len(found) == 1 else "the largest of several" if _largest(face, found) else "one of several"
+                "found"
+                if len(detections) == 1
+                else "the largest of several"
+                if _largest(face, detections)
+                else "one of several"
             )
             row = row._replace(reason=reason + (f" after a turn by {90 * turns} degrees" if turns else ""))
             if not cropping.turned or abs(int(row.tilt)) <= _LEAN:
@@ -477,18 +483,18 @@ def _first(turns: int, views: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return sorted((view for view in views if view[1]), key=lambda view: view[1] != turns)
 
 
-def _ranked(found: np.ndarray) -> np.ndarray:
+def _ranked(detections: np.ndarray) -> np.ndarray:
     """First the faces that are sure, the largest first, then the others, the surest first.
 
     So, as around a face the detector sees larger ones that it is half sure of.
     """
-    areas = (found[:, 2:4] - found[:, 0:2]).prod(1)
-    sure = found[:, 14] >= _SURE
-    return found[np.lexsort((-np.where(sure, areas, found[:, 14]), ~sure))]
+    areas = (detections[:, 2:4] - detections[:, 0:2]).prod(1)
+    sure = detections[:, 14] >= _SURE
+    return detections[np.lexsort((-np.where(sure, areas, detections[:, 14]), ~sure))]
 
 
-def _largest(face: np.ndarray, found: np.ndarray) -> bool:
-    return bool((face[2:4] - face[0:2]).prod() >= (found[:, 2:4] - found[:, 0:2]).prod(1).max())
+def _largest(face: np.ndarray, detections: np.ndarray) -> bool:
+    return bool((face[2:4] - face[0:2]).prod() >= (detections[:, 2:4] - detections[:, 0:2]).prod(1).max())
 
 
 def stance(image: Image.Image, landmarks: np.ndarray, detector: Any) -> float:
@@ -505,9 +511,9 @@ def stance(image: Image.Image, landmarks: np.ndarray, detector: Any) -> float:
     view = _warp(image, landmarks, _wanted(_VIEW, _AROUND), _VIEW)
     odds = []
     for turns in (0, 2):
-        found = _detect(view, _VIEW, turns, detector)
-        centres = (found[:, 0:2] + found[:, 2:4]) / 2
-        scores = found[np.abs(centres - _VIEW / 2).max(1) < _VIEW / 4, 14]
+        detections = _detect(view, _VIEW, turns, detector)
+        centres = (detections[:, 0:2] + detections[:, 2:4]) / 2
+        scores = detections[np.abs(centres - _VIEW / 2).max(1) < _VIEW / 4, 14]
         score = float(np.clip(scores.max(initial=0), _LEAST, 1 - 1e-7))
         odds.append(np.log(score / (1 - score)))
     return float(odds[0] - odds[1])
@@ -577,9 +583,9 @@ def _detect(image: Image.Image, longer: int, turns: int, detector: Any) -> np.nd
     device = next(detector.parameters()).device
     batch = torch.from_numpy(padded.transpose(2, 0, 1)[None].astype(np.float32)).to(device)
     with torch.no_grad():
-        found = detector(batch)[0].cpu().double().numpy().reshape(-1, 15)
+        detections = detector(batch)[0].cpu().double().numpy().reshape(-1, 15)
     x, y = (image.size[0] / width, image.size[1] / height)[:: -1 if turns % 2 else 1]
-    return np.asarray(found * ([x, y] * 7 + [1]))
+    return np.asarray(detections * ([x, y] * 7 + [1]))
 
 
 def _unturned(points: np.ndarray, size: tuple[int, int], turns: int) -> np.ndarray:

@@ -63,10 +63,10 @@ def prepare_faces(
         from kornia.contrib import FaceDetector
 
         FaceDetector()  # fetches what is not there
-    found = weights_file(weights)
+    detector_file = weights_file(weights)
     progress = TerminalProgress()
     rows = crop_faces(
-        source, target, cropping=Cropping(size, margin, score, smallest, turned), weights=found, boxes=given,
+        source, target, cropping=Cropping(size, margin, score, smallest, turned), weights=detector_file, boxes=given,
         device=chosen, workers=workers or os.cpu_count() or 1, overwrite=overwrite, observers=[progress],
     )  # fmt: skip
     progress.close()

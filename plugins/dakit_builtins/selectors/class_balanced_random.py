@@ -52,7 +52,7 @@ class ClassBalancedRandom:
                 )
         generator = generator_of(self.seed)
         decks = [
-            Deck([index for index, own in enumerate(pool.labels) if own == label], generator)
+            Deck([index for index, pool_label in enumerate(pool.labels) if pool_label == label], generator)
             for label in range(len(pool.classes))
         ]
         turns = torch.randperm(len(decks), generator=generator).tolist()

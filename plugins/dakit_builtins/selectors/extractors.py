@@ -61,8 +61,8 @@ def check_weights(extractor: str, otherwise: str, weights: File | None) -> None:
 def find_extractor(extractor: str, otherwise: str, weights: File | None) -> tuple[str, Path | None]:
     """The extractor to use on this machine, and the file of its weights."""
     if extractor == "alexnet":
-        own = weights is not None and otherwise != "squeezenet"
-        file = weights.path if weights and own else Path(torch.hub.get_dir()) / "checkpoints" / _ALEXNET_FILE
+        given_weights = weights is not None and otherwise != "squeezenet"
+        file = weights.path if weights and given_weights else Path(torch.hub.get_dir()) / "checkpoints" / _ALEXNET_FILE
         if file.is_file() or otherwise == "none":
             return "alexnet", file
         extractor = otherwise

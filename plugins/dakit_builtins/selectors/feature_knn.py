@@ -77,14 +77,14 @@ class FeatureKnn:
         check_sizes(pool, anchors, feature_size=self.feature_size)
         used, file = find_extractor(self.extractor, self.otherwise, self.weights)
         extract = first_layer(used, file, classifier, device, self.feature_size)
-        own = share(len(pool), self.batch)
+        part = share(len(pool), self.batch)
         indices, distances, exact = nearest_with_reuse(
-            feature_chunks(Subset(pool, own), extract, device=device, batch=self.batch),
+            feature_chunks(Subset(pool, part), extract, device=device, batch=self.batch),
             gather(feature_chunks(anchors, extract, device=device, batch=self.batch), len(anchors)),
             self.neighbours,
             max_reuse=self.max_reuse,
             pool_groups=pool_groups,
             anchor_groups=anchor_groups,
-            part=own,
+            part=part,
         )
         return Selection(indices, distances.float(), (extractor_note(self.extractor, used, file),), exact)

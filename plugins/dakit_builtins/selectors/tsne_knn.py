@@ -124,8 +124,8 @@ class TsneKnn:
         )
         exact = None
         if self.compare_exact:
-            shared = ("neighbours", "same_class", "extractor", "otherwise", "weights", "feature_size", "batch")
-            in_full = FeatureKnn(**{name: getattr(self, name) for name in shared})
+            parameters = ("neighbours", "same_class", "extractor", "otherwise", "weights", "feature_size", "batch")
+            in_full = FeatureKnn(**{name: getattr(self, name) for name in parameters})
             exact = in_full(pool, anchors, classifier=classifier, device=device).indices
         return Selection(indices, distances.float(), notes, exact)
 
@@ -157,8 +157,8 @@ class TsneKnn:
                 f"pca: {pca.axes.shape[1]} dimensions ({self.pca} asked for) are too few for a t-SNE "
                 f"in {self.dimensions}"
             )
-        own = features(Subset(everything, share(total, self.batch)))
-        projected = torch.cat([torch.empty(0, pca.axes.shape[1]), *(pca(chunk).cpu() for chunk in own)])
+        chunks = features(Subset(everything, share(total, self.batch)))
+        projected = torch.cat([torch.empty(0, pca.axes.shape[1]), *(pca(chunk).cpu() for chunk in chunks)])
         projected = torch.cat([processes.told(projected, process) for process in range(processes.count())])
         if projected.shape[1] < self.pca:
             notes.append(f"pca: the images vary in only {projected.shape[1]} of {self.pca} dimensions")
@@ -167,8 +167,8 @@ class TsneKnn:
             notes.append(f"perplexity: {perplexity:.1f} instead of {self.perplexity:g}, a third of {total} images")
         points = torch.empty(0, 0, dtype=torch.float64)
         if processes.first():
-            made = _tsne(projected.numpy(), perplexity, self.dimensions, self.method, seed % 2**32)
-            points = torch.from_numpy(made)
+            coordinates = _tsne(projected.numpy(), perplexity, self.dimensions, self.method, seed % 2**32)
+            points = torch.from_numpy(coordinates)
         return processes.told(points), tuple(notes)
 
 
