@@ -68,7 +68,10 @@ if TYPE_CHECKING:
     from dakit.stages.select import Select as Select
     from dakit.stages.synthesise import Synthesise as Synthesise
     from dakit.stages.translator import TrainTranslator as TrainTranslator
+    from dakit.training.ema import WeightAverage as WeightAverage
     from dakit.training.identity import identified as identified
+    from dakit.training.optimiser import Optimiser as Optimiser
+    from dakit.training.schedule import Schedule as Schedule
     from dakit.training.seeds import derive_seed as derive_seed
     from dakit.training.seeds import seed_everything as seed_everything
     from dakit.training.surroundings import undisturbed as undisturbed
@@ -90,12 +93,14 @@ __all__ = [
     "FileImages",
     "Joined",
     "MapDomains",
+    "Optimiser",
     "Outcome",
     "Range",
     "Recipe",
     "RecipeError",
     "Registry",
     "Relabelled",
+    "Schedule",
     "Select",
     "Subset",
     "Synthesise",
@@ -105,6 +110,7 @@ __all__ = [
     "TrainTranslator",
     "Trainer",
     "Unlabelled",
+    "WeightAverage",
     "captured_groups",
     "check_labelled",
     "check_request",
@@ -173,7 +179,10 @@ _MODULES = {
     "dakit.stages.select": "Select",
     "dakit.stages.synthesise": "Synthesise",
     "dakit.stages.translator": "TrainTranslator",
+    "dakit.training.ema": "WeightAverage",
     "dakit.training.identity": "identified",
+    "dakit.training.optimiser": "Optimiser",
+    "dakit.training.schedule": "Schedule",
     "dakit.training.surroundings": "undisturbed",
     "dakit.training.teacher": "Teacher",
     "dakit.training.trainer": "Trainer derive_seed seed_everything trained",

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError, create_model
+from typing_extensions import is_typeddict
 
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Classifier, Spec, TestSet, Trained, plain
@@ -241,6 +242,17 @@ def describe_parameters(factory: Any, given: int) -> list[tuple[str, str, str]]:
         (name, shown(union_members(hints.get(name, Any))), "needed" if f.is_required() else _as_written(f.default))
         for name, f in model.model_fields.items()
     ]
+
+
+def within(factory: Any) -> dict[str, type]:
+    """The parameters that are a mapping in a recipe, each with the dataclass or TypedDict that says of what."""
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    return {
+        name: member
+        for name, hint in hints.items()
+        for member in union_members(hint)
+        if is_typeddict(member) or (isinstance(member, type) and is_dataclass(member))
+    }
 
 
 def _as_written(value: Any) -> str:

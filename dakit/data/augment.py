@@ -85,3 +85,23 @@ class _Colour(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         changed: Tensor = self.jiggle((images + 1) / 2)
         return changed.clamp(0, 1) * 2 - 1
+
+
+def mixed(images: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Mixup (Zhang et al., ICLR 2018): every image with another of its batch, and their targets by the same share.
+
+    Image i becomes s_i x_i + (1 - s_i) x_p(i), with s_i from Beta(alpha, alpha) and p a random order, both drawn from
+    torch's global generator.
+
+    Args:
+        images: ``(B, 3, H, W)``.
+        targets: ``(B, K)``, probabilities of classes.
+        alpha: above 0; small = most images stay nearly what one of both was, 1 = every share is as likely.
+    """
+    share = torch.distributions.Beta(alpha, alpha).sample((len(images),)).to(images.device)
+    other = torch.randperm(len(images)).to(images.device)
+    of_image, of_target = share[:, None, None, None], share[:, None]
+    return (
+        of_image * images + (1 - of_image) * images[other],
+        of_target * targets + (1 - of_target) * targets[other],
+    )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dakit.data.augment import Augmentation
+from dakit.data.augment import Augmentation, mixed
 
 
 def faces(n=6, size=8):
@@ -139,3 +139,38 @@ def test_the_hue_turns_by_as_much_as_a_quarter_of_colour(colour):
     still_red = changed.argmax(1)[coloured] == 0
     turned = torch.where(still_red, sixths, 2 - sixths) / 6
     assert 0.98 * colour / 4 < turned.max() <= colour / 4 + 1e-4
+
+
+# -------------------------------------------------------------------------------------------- mixup
+def test_images_and_targets_are_mixed_by_the_same_share_with_one_another():
+    """Image i is evenly of the value i, so that both shares can be read off an image's value and its target."""
+    n = 64
+    images = torch.arange(n).float()[:, None, None, None].expand(n, 3, 2, 2)
+    torch.manual_seed(0)
+    x, y = mixed(images, torch.eye(n), 0.4)
+    torch.testing.assert_close(y.sum(1), torch.ones(n))
+    torch.testing.assert_close(y @ torch.arange(n).float(), x[:, 0, 0, 0])
+    assert ((y > 0).sum(1) <= 2).all()
+    assert sorted(y.sum(0).nonzero().flatten().tolist()) == list(range(n))
+    assert len(set(y.diagonal().tolist())) > n / 2  # a share for each image
+
+
+@pytest.mark.parametrize(("alpha", "spread"), [(0.2, 0.25 / 1.4), (1.0, 1 / 12), (4.0, 0.25 / 9)])
+def test_shares_are_of_a_beta_distribution(alpha, spread):
+    """Its variance is 1 / (4 (2 alpha + 1))."""
+    torch.manual_seed(0)
+    share = mixed(torch.zeros(4000, 3, 1, 1), torch.eye(4000), alpha)[1].diagonal()
+    assert share.mean() == pytest.approx(0.5, abs=0.02)
+    assert share.var() == pytest.approx(spread, rel=0.1)
+
+
+def test_mixing_is_drawn_from_the_seed_and_leaves_what_it_is_given():
+    images, targets = faces(), torch.eye(6)
+    before = images.clone()
+    found = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        found.append(mixed(images, targets, 1.0))
+    assert torch.equal(found[0][0], found[1][0])
+    assert not torch.equal(found[0][0], found[2][0])
+    assert torch.equal(images, before)
