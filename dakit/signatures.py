@@ -280,6 +280,10 @@ def _explain(what: str, model: type[BaseModel], error: ValidationError) -> list[
             text = f"{what} has no such parameter{did_you_mean(path[0], model.model_fields)}"
         elif fault["type"] == "missing" and len(fault["loc"]) == 1:
             text = f"{what} needs this parameter"
+        elif fault["type"] == "extra_forbidden" and (keys := _keys(model.model_fields[path[0]].annotation)):
+            key = str(fault["loc"][-1])
+            text = f"{key}: there is no such key{did_you_mean(key, keys)}"
+            text = f"{problems[path]}; {text}" if path in problems else text
         else:
             inner = ".".join(str(p) for p in fault["loc"][1:] if isinstance(p, int) or p.isidentifier())
             said = fault["msg"]
@@ -291,6 +295,12 @@ def _explain(what: str, model: type[BaseModel], error: ValidationError) -> list[
                 text = f"{problems[path]}; or: {text}"
         problems[path] = text
     return sorted(problems.items())
+
+
+def _keys(annotation: Any) -> list[str]:
+    """Of a parameter that is a TypedDict, or may be one."""
+    mappings = (member for member in union_members(annotation) if is_typeddict(member))
+    return [key for mapping in mappings for key in typing.get_type_hints(mapping)]
 
 
 def _enums(annotation: Any) -> Iterator[type[Enum]]:

@@ -409,16 +409,20 @@ def test_smoothing_weights_and_adjustment_are_torchs(tmp_path: Path) -> None:
     assert found == pytest.approx(equation_3(adjusted, list(TRAIN.labels)), rel=1e-5)
 
 
-@pytest.mark.parametrize(("share", "prior"), [(None, [3 / 8, 3 / 8, 2 / 8]), (0.5, [3 / 8, 3 / 8, 2 / 8])])
-def test_extra_counts_in_the_shares(tmp_path: Path, share: float | None, prior: list[float]) -> None:
-    extra = tiny.images([0, 1, 2, 0], seed=7)
-    found = first_loss(
-        tmp_path, extra=extra, extra_share=share, batch_size=8, logit_adjustment=1.0, class_weights="none"
-    )
+@pytest.mark.parametrize(("share", "prior"), [(None, [0.3, 0.4, 0.3]), (0.25, [0.3125, 0.4375, 0.25])])
+def test_extra_counts_by_what_is_drawn_of_it(tmp_path: Path, share: float | None, prior: list[float]) -> None:
+    """Joined, ten images are drawn alike; else six and two of a batch of eight, so that four come round in two steps."""
+    train, extra = tiny.images([0, 1, 1, 2, 1, 0], seed=6), tiny.images([2, 2, 0, 1], seed=7)
+    settings: dict[str, Any] = {"batch_size": 10} if share is None else {"batch_size": 8, "extra_share": share}
+    run(tmp_path, train=train, extra=extra, steps=2, lr=1e-20, logit_adjustment=1.0, **settings)
     network = tiny.fresh(F, 50, tiny.CLASSES).build()
-    logits = torch.cat([said(network, images).logits for images in (TRAIN, extra)])
-    labels = [*TRAIN.labels, *extra.labels]
-    assert found == pytest.approx(equation_3(logits + torch.tensor(prior).log(), labels), rel=1e-5)
+    first, second = (
+        equation_3(said(network, images).logits + torch.tensor(prior).log(), list(images.labels))
+        for images in (train, extra)
+    )
+    part = 0.4 if share is None else share
+    expected = (1 - part) * first + part * second
+    assert sum(history(tmp_path)["cross-entropy"]) / 2 == pytest.approx(expected, rel=1e-5)
 
 
 def test_mixup_is_cross_entropy_with_both_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
