@@ -411,7 +411,7 @@ def test_smoothing_weights_and_adjustment_are_torchs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("share", "prior"), [(None, [0.3, 0.4, 0.3]), (0.25, [0.3125, 0.4375, 0.25])])
 def test_extra_counts_by_what_is_drawn_of_it(tmp_path: Path, share: float | None, prior: list[float]) -> None:
-    """Joined, ten images are drawn alike; else six and two of a batch of eight, so that four come round in two steps."""
+    """Joined, ten images are drawn alike; else six and two of eight, so that four come round in two steps."""
     train, extra = tiny.images([0, 1, 1, 2, 1, 0], seed=6), tiny.images([2, 2, 0, 1], seed=7)
     settings: dict[str, Any] = {"batch_size": 10} if share is None else {"batch_size": 8, "extra_share": share}
     run(tmp_path, train=train, extra=extra, steps=2, lr=1e-20, logit_adjustment=1.0, **settings)
