@@ -70,7 +70,10 @@ if TYPE_CHECKING:
     from dakit.stages.synthesise import Synthesise as Synthesise
     from dakit.stages.translator import TrainTranslator as TrainTranslator
     from dakit.statistics.metrics import Evaluation as Evaluation
+    from dakit.training.ema import WeightAverage as WeightAverage
     from dakit.training.identity import identified as identified
+    from dakit.training.optimiser import Optimiser as Optimiser
+    from dakit.training.schedule import Schedule as Schedule
     from dakit.training.seeds import derive_seed as derive_seed
     from dakit.training.seeds import seed_everything as seed_everything
     from dakit.training.surroundings import undisturbed as undisturbed
@@ -94,12 +97,14 @@ __all__ = [
     "FitHead",
     "Joined",
     "MapDomains",
+    "Optimiser",
     "Outcome",
     "Range",
     "Recipe",
     "RecipeError",
     "Registry",
     "Relabelled",
+    "Schedule",
     "Select",
     "Subset",
     "Synthesise",
@@ -109,6 +114,7 @@ __all__ = [
     "TrainTranslator",
     "Trainer",
     "Unlabelled",
+    "WeightAverage",
     "captured_groups",
     "check_labelled",
     "check_request",
@@ -179,7 +185,10 @@ _MODULES = {
     "dakit.stages.synthesise": "Synthesise",
     "dakit.stages.translator": "TrainTranslator",
     "dakit.statistics.metrics": "Evaluation",
+    "dakit.training.ema": "WeightAverage",
     "dakit.training.identity": "identified",
+    "dakit.training.optimiser": "Optimiser",
+    "dakit.training.schedule": "Schedule",
     "dakit.training.seeds": "derive_seed seed_everything",
     "dakit.training.surroundings": "undisturbed",
     "dakit.training.teacher": "Teacher",

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel, ConfigDict, InstanceOf, ValidationError, create_model
+from typing_extensions import is_typeddict
 
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Classifier, Spec, TestSet, Trained, plain
@@ -253,6 +254,17 @@ def describe_parameters(factory: Any, given: int) -> list[tuple[str, str, str]]:
     ]
 
 
+def within(factory: Any) -> dict[str, type]:
+    """The parameters that are a mapping in a recipe, each with the dataclass or TypedDict that says of what."""
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    return {
+        name: member
+        for name, hint in hints.items()
+        for member in union_members(hint)
+        if is_typeddict(member) or (isinstance(member, type) and is_dataclass(member))
+    }
+
+
 def _as_written(value: Any) -> str:
     """A default as a recipe writes it, for people."""
     try:
@@ -278,6 +290,10 @@ def _explain(what: str, model: type[BaseModel], error: ValidationError) -> list[
             text = f"{what} has no such parameter{did_you_mean(path[0], model.model_fields)}"
         elif fault["type"] == "missing" and len(fault["loc"]) == 1:
             text = f"{what} needs this parameter"
+        elif fault["type"] == "extra_forbidden" and (keys := _keys(model.model_fields[path[0]].annotation)):
+            key = str(fault["loc"][-1])
+            text = f"{key}: there is no such key{did_you_mean(key, keys)}"
+            text = f"{problems[path]}; {text}" if path in problems else text
         else:
             inner = ".".join(str(p) for p in fault["loc"][1:] if isinstance(p, int) or p.isidentifier())
             message = fault["msg"]
@@ -289,6 +305,12 @@ def _explain(what: str, model: type[BaseModel], error: ValidationError) -> list[
                 text = f"{problems[path]}; or: {text}"
         problems[path] = text
     return sorted(problems.items())
+
+
+def _keys(annotation: Any) -> list[str]:
+    """Of a parameter that is a TypedDict, or may be one."""
+    mappings = (member for member in union_members(annotation) if is_typeddict(member))
+    return [key for mapping in mappings for key in typing.get_type_hints(mapping)]
 
 
 def _enums(annotation: Any) -> Iterator[type[Enum]]:

@@ -40,6 +40,8 @@ from dakit.stages.classifier import TrainClassifier
 from dakit.stages.domains import MapDomains
 from dakit.stages.synthesise import Synthesise
 from dakit.stages.translator import TrainTranslator
+from dakit.training.optimiser import Optimiser
+from dakit.training.schedule import Schedule
 from dakit.training.stopping import Stopped, signals
 from dakit.training.trainer import Trainer
 from dakit_builtins.selectors.feature_knn import FeatureKnn
@@ -82,6 +84,16 @@ def head(folder: Path) -> Weights:
     stage = TrainClassifier(classifier=NORM, steps=3, batch_size=4, update="head", choose="validation")
     start = tiny.fresh(NORM, 6, tiny.CLASSES)
     return stage.run(context(folder, every=2), train=SOURCE, init=start).model.state
+
+
+def averaged(folder: Path) -> Weights:
+    """Clipped gradients, an average of weights, and statistics that are estimated anew."""
+    stage = TrainClassifier(
+        classifier=NORM, steps=3, batch_size=4, lr=0.01, normalisation="adapt", class_weights="balanced",
+        optimiser=Optimiser(weight_decay=0.1, body_lr=0.5, clip=0.1, average=0.5), schedule=Schedule(warmup=0.3),
+    )  # fmt: skip
+    made = stage.run(context(folder), train=SOURCE, target=OTHER, init=tiny.fresh(NORM, 6, tiny.CLASSES))
+    return made.model.state
 
 
 def translator(folder: Path, *observers: Any, every: int = 1, **settings: Any) -> Weights:

@@ -22,6 +22,7 @@ import toys as toy_module
 
 ROOT = Path(__file__).parent.parent
 PRETRAIN = "pretrain: {do: toy_train, train: source.train, classifier: deep}"
+TRAIN = PRETRAIN.replace("toy_train", "train_classifier").replace("}", ", steps: 1, batch_size: 2}")
 SOURCE = "source: {use: toy_images, people: 5, split: {holdout: 0.2}}"
 DEEP = "deep: {use: toy_classifier}"
 
@@ -35,6 +36,11 @@ RECIPE: dict[str, tuple[str, str, str]] = {  # what: (this part of the toy recip
     "a value of the wrong type": ("people: 5", "people: five", "data.source.people: Input should be a valid integer, not 'five'"),
     "a negative number": (PRETRAIN, PRETRAIN.replace("}", ", steps: -1}"), "stages.pretrain.steps: Input should be greater than 0, not -1"),
     "NaN": ("scale: 0.5", "scale: .nan", "components.shallow.scale: Input should be a finite number, not nan"),
+    "a key within a mapping that there is not": (PRETRAIN, TRAIN.replace("}", ", optimiser: {weight_deacy: 0.1}}"), 'stages.pretrain.optimiser: weight_deacy: Optimiser has no such parameter, did you mean "weight_decay"?'),
+    "an optimiser that there is not": (PRETRAIN, TRAIN.replace("}", ", optimiser: {name: adamax}}"), "stages.pretrain.optimiser: name: Input should be 'adam', 'adamw' or 'sgd', not 'adamax'"),
+    "weight decay in two places": (PRETRAIN, TRAIN.replace("}", ", weight_decay: 0.1, optimiser: {}}"), "stages.pretrain: `weight_decay` has no say beside `optimiser`: leave it out, and write weight_decay: 0.1 within `optimiser`"),
+    "statistics of no images": (PRETRAIN, TRAIN.replace("}", ", normalisation: adapt}"), "stages.pretrain: the input `target` and `normalisation: adapt` go together: set both or neither"),
+    "a frozen body and a probe": (PRETRAIN, TRAIN.replace("}", ", update: head, freeze: body}"), "stages.pretrain: `update: head` freezes more than `freeze: body` does: leave one of them out"),
     "stages that read each other": (PRETRAIN, PRETRAIN.replace("}", ", extra: select.images}"), "stages.pretrain.extra: select does not stand above; a stage may read only what stands above it"),
     "a stage that reads itself": (PRETRAIN, PRETRAIN.replace("}", ", init: pretrain.model}"), "stages.pretrain.init: pretrain does not stand above"),
     "a reference to nothing": ("extra: select.images", "extra: select.image", 'stage select makes no "image", did you mean "images"?'),

@@ -40,7 +40,9 @@ def run(folder: Path, count: int, cases: str) -> list[int]:
 def two(tmp_path_factory) -> Path:
     """A folder with what two processes made of every case."""
     folder = tmp_path_factory.mktemp("two")
-    cases = f"classifier head translator chance resumed grown synthesise {SELECTION} asked poisoned unused dead"
+    cases = (
+        f"classifier head averaged translator chance resumed grown synthesise {SELECTION} asked poisoned unused dead"
+    )
     with pytest.raises(tiny.Interruption):
         several.translator(folder / "grown", tiny.Unplug(3), steps=4)
     assert run(folder, 2, cases) == [0, -9]
@@ -85,7 +87,7 @@ def test_gradients_are_those_of_one_process_with_the_whole_batch(two, tmp_path, 
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["classifier", "head", "translator", "chance", "synthesise"])
+@pytest.mark.parametrize("case", ["classifier", "head", "averaged", "translator", "chance", "synthesise"])
 def test_both_processes_have_the_same_weights_but_their_own_statistics(two, case):
     first, second = weights(two, case, 0), weights(two, case, 1)
     different = {name for name in first if not torch.equal(first[name], second[name])}

@@ -78,7 +78,7 @@ def test_defaults_are_filled_in():
         ("roots", [1], "0: Input should be a valid string, not 1"),
         ("weights", "", "at least 1 character, not ''"),
         ("classifier", "deep", "instance of Spec"),
-        ("augment", {"flipp": 0.5}, "flipp: Extra inputs are not permitted"),
+        ("augment", {"flipp": 0.5}, 'flipp: there is no such key, did you mean "flip"?'),
         ("augment", {"flip": 2}, "flip: Input should be less than or equal to 1, not 2"),
     ],
 )

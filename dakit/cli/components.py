@@ -37,9 +37,11 @@ def show(
     """Show one component: where it comes from, what it does, its parameters and defaults."""
     import inspect
 
+    from typing_extensions import is_typeddict
+
     from dakit.plugins import find_plugins
     from dakit.registry import KINDS, Registry
-    from dakit.signatures import describe_parameters, stage_inputs, stage_outputs
+    from dakit.signatures import describe_parameters, stage_inputs, stage_outputs, within
 
     entry = Registry(find_plugins(plugin or ())).find(kind, name)
     version = getattr(entry.factory, "version", 1)
@@ -49,6 +51,10 @@ def show(
         ["parameter", "type", "default"],
         [list(r) for r in describe_parameters(entry.factory, KINDS[kind].given)],
     )
+    for parameter, mapping in within(entry.factory).items():
+        typer.echo(f"\n{parameter}: a mapping, {mapping.__name__}\n\n{inspect.getdoc(mapping) or ''}\n")
+        if not is_typeddict(mapping):
+            table([f"within {parameter}", "type", "default"], [list(r) for r in describe_parameters(mapping, 0)])
     if kind == "stage":
         for title, ports in (
             ("input", stage_inputs(entry.factory)),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
+from dakit.data.randaugment import RandAugment
 from dakit.interfaces import Fraction
 
 
@@ -22,6 +23,10 @@ class Augment(TypedDict, total=False):
     light: largest change of brightness and contrast, as a fraction: every value is multiplied by a number in
         [1 - light, 1 + light], and so is its distance from the image's mean luminance by another.
     colour: largest change of saturation, as a fraction; the hue turns by at most a quarter of it.
+    crop: a part of the image of at least this fraction of its area, with sides of 3:4 to 4:3, fills it.
+    randaugment: strength in (0, 1] of two operations of fourteen, see :class:`~dakit.data.randaugment.RandAugment`;
+        torchvision's magnitude 9 of 30 is 0.3.
+    erase: probability that a rectangle of 2 to 33 % of the area becomes grey (Zhong et al., AAAI 2020).
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # type: ignore[misc]  # noqa: RUF012
@@ -32,6 +37,9 @@ class Augment(TypedDict, total=False):
     zoom: Annotated[float, annotated_types.Ge(0), annotated_types.Lt(1)]
     light: Fraction
     colour: Fraction
+    crop: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)]
+    randaugment: Fraction
+    erase: Fraction
 
 
 class Augmentation(nn.Module):
@@ -52,8 +60,11 @@ class Augmentation(nn.Module):
         self.rest = nn.ModuleList()
         shift, rotate, zoom = wanted.get("shift", 0.0), wanted.get("rotate", 0.0), wanted.get("zoom", 0.0)
         light, colour = wanted.get("light", 0.0), wanted.get("colour", 0.0)
-        if shift or rotate or zoom or light or colour:
+        crop, strength, erase = wanted.get("crop", 1.0), wanted.get("randaugment", 0.0), wanted.get("erase", 0.0)
+        if shift or rotate or zoom or light or colour or erase:
             import kornia.augmentation as K
+        if crop < 1:
+            self.rest.append(_Crop(crop))
         if shift or rotate or zoom:
             affine = K.RandomAffine(
                 degrees=rotate, translate=(shift, shift), scale=(1 - zoom, 1 + zoom), padding_mode="reflection", p=1.0
@@ -63,6 +74,10 @@ class Augmentation(nn.Module):
             self.rest.append(_Colour(K.ColorJitter(light, light, p=1.0)))
         if colour:
             self.rest.append(_Colour(K.ColorJiggle(0, 0, colour, min(0.5, colour / 4), p=1.0)))
+        if strength:
+            self.rest.append(_Colour(RandAugment(strength)))
+        if erase:
+            self.rest.append(K.RandomErasing(scale=(0.02, 0.33), ratio=(0.3, 3.3), value=0.0, p=erase))
         self.forms = None if len(self.rest) else 2 if self.flip else 1
 
     def forward(self, images: Tensor) -> Tensor:
@@ -75,8 +90,26 @@ class Augmentation(nn.Module):
         return images
 
 
+class _Crop(nn.Module):
+    """A part of each image, of at least ``area``, in the image's own size."""
+
+    def __init__(self, area: float) -> None:
+        super().__init__()
+        self.area = area
+
+    def forward(self, images: Tensor) -> Tensor:
+        import kornia.augmentation as K
+
+        size = (images.shape[2], images.shape[3])  # which kornia must know before it sees an image
+        change = K.RandomResizedCrop(
+            size, scale=(self.area, 1.0), ratio=(3 / 4, 4 / 3), cropping_mode="resample", p=1.0
+        )
+        cropped: Tensor = change(images)
+        return cropped
+
+
 class _Colour(nn.Module):
-    """Kornia's colour operations want [0, 1]."""
+    """Operations on colours want [0, 1]."""
 
     def __init__(self, jiggle: nn.Module) -> None:
         super().__init__()
@@ -85,3 +118,23 @@ class _Colour(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         changed: Tensor = self.jiggle((images + 1) / 2)
         return changed.clamp(0, 1) * 2 - 1
+
+
+def mixed(images: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Mixup (Zhang et al., ICLR 2018): every image with another of its batch, and their targets by the same share.
+
+    Image i becomes s_i x_i + (1 - s_i) x_p(i), with s_i from Beta(alpha, alpha) and p a random order, both drawn from
+    torch's global generator.
+
+    Args:
+        images: ``(B, 3, H, W)``.
+        targets: ``(B, K)``, probabilities of classes.
+        alpha: above 0; small = most images stay nearly what one of both was, 1 = every share is as likely.
+    """
+    share = torch.distributions.Beta(alpha, alpha).sample((len(images),)).to(images.device)
+    other = torch.randperm(len(images)).to(images.device)
+    of_image, of_target = share[:, None, None, None], share[:, None]
+    return (
+        of_image * images + (1 - of_image) * images[other],
+        of_target * targets + (1 - of_target) * targets[other],
+    )

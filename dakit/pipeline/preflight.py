@@ -6,7 +6,7 @@ Nothing here is part of a result: networks are fresh, images are noise, and torc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,10 @@ from dakit.data.files import told_of
 from dakit.data.sets import unlabelled_among
 from dakit.errors import DakitError
 from dakit.interfaces import Engine, Prediction, Spec
-from dakit.optional import ChecksSizes, Condenses, HasHead, PassesOver, misspelt, offers
+from dakit.optional import ChecksSizes, Condenses, PassesOver, misspelt, offers
 from dakit.pipeline.roles import Roles, data_paths
 from dakit.recipe.plans import Plan, Recipe, StagePlan
+from dakit.stages.classifier import TrainClassifier
 from dakit.statistics.measures import METRICS
 
 _TRAINING = ("train_classifier", "train_translator")
@@ -59,7 +60,7 @@ def preflight(
             seen.add((row, planned.name))
             plan = recipe.plan(row)
             classes = max((len(roles.set(data).classes) for data in plan.data.values()), default=0)
-            trial = _Trial(plan, planned, classes, recipe.engine, tried)
+            trial = _Trial(plan, planned, stage, classes, recipe.engine, tried)
             for name, text in trial.problems():
                 problems[f"stages.{planned.name}.{name}: {text}"] = None
     if problems:
@@ -107,7 +108,9 @@ def check_data(recipe: Recipe) -> str:
 class _Trial:
     """One stage's networks and losses on noise; ``tried`` remembers what was said of the same thing before."""
 
-    def __init__(self, plan: Plan, stage: StagePlan, classes: int, engine: Engine, tried: dict[Any, str]) -> None:
+    def __init__(
+        self, plan: Plan, stage: StagePlan, built: Any, classes: int, engine: Engine, tried: dict[Any, str]
+    ) -> None:
         self.plan = plan
         self.stage = stage
         self.params = stage.spec.params
@@ -115,7 +118,8 @@ class _Trial:
         self.tried = tried
         self.size = next(iter(plan.data.values())).size
         self.trains = stage.spec.name.rpartition("/")[2] in _TRAINING
-        self.head_alone = self.trains and self.params.get("update") == "head"
+        self.learner = built if isinstance(built, TrainClassifier) else None
+        self.demands = repr([self.params.get(name) for name in ("update", "freeze", "normalisation", "optimiser")])
         self.batch = min(2, max(1, self.params["batch_size"] // processes.count())) if self.trains else 2
         gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
         on_cpu = engine.device == "cpu" or (engine.device == "auto" and not gpu)
@@ -136,7 +140,7 @@ class _Trial:
 
     def _once(self, attempt: Callable[..., str], *specs: Spec[Any]) -> str:
         """What an attempt says, made once for the same components in the same circumstances."""
-        key = (attempt.__name__, specs, self.size, self.classes, self.batch, self.trains, self.head_alone)
+        key = (attempt.__name__, specs, self.size, self.classes, self.batch, self.trains, self.demands)
         if key not in self.tried:
             self.tried[key] = attempt(*specs)
         return self.tried[key]
@@ -145,11 +149,13 @@ class _Trial:
     def _network(self, spec: Spec[Any]) -> str:
         pixels = f"{self.size} x {self.size} pixels"
         try:
-            network = self._built(spec).train(self.trains and not self.head_alone)
+            network = self._built(spec).train(self.trains)
             if wrong := misspelt(spec.kind, type(network)):
                 return f"{spec.name}: {wrong}"
-            if self.head_alone and not (offers(network, HasHead) and isinstance(network.head, nn.Module)):
-                return f'update: "head" needs a classifier with a `head`; {spec.name} has none'
+            if self.learner is not None:
+                if problems := self.learner.check_network(network):
+                    return "; ".join(problems)
+                self.learner.set_mode(network)
             with torch.no_grad(), self._autocast():
                 network(self._images())
         except DakitError as error:
@@ -216,12 +222,12 @@ class _Trial:
             f"{self.size} x {self.size} pixels"
         )
         try:
-            compare, network = loss.build(), self._built(student).train(not self.head_alone)
+            compare, network = loss.build(), self._built(student).train()
             if wrong := misspelt(loss.kind, type(compare)):
                 return f"{loss.name}: {wrong}"
-            if self.head_alone:
-                network.requires_grad_(False)
-                cast(nn.Module, network.head).requires_grad_(True)
+            if self.learner is not None:
+                self.learner.set_mode(network)
+                self.learner.learned(network)
             with self._autocast():
                 with torch.no_grad():
                     said: Prediction = self._built(teacher).eval()(self._images())

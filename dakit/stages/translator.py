@@ -6,6 +6,7 @@ It is one thing: the loss of both stages of CycleAT, with the discriminators tha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from itertools import zip_longest
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -36,7 +37,10 @@ from dakit.parameters import checked
 from dakit.report.pictures import curves_png, grid_png
 from dakit.report.thumbnails import save_strips, thumbnails
 from dakit.statistics.health import lost_game
+from dakit.training.ema import WeightAverage
 from dakit.training.identity import identified
+from dakit.training.optimiser import Optimiser, superseded
+from dakit.training.schedule import Schedule
 from dakit.training.seeds import derive_seed
 from dakit.training.surroundings import undisturbed
 from dakit.training.teacher import Teacher
@@ -94,6 +98,10 @@ class TrainTranslator:
         adversarial_weight, cycle_weight, identity_weight, classification_weight: of the terms above.
         lr, beta1: of Adam, for all networks.
         decay_from: from this fraction of the steps on, the learning rate falls linearly to zero.
+        optimiser: of both players, in place of ``beta1``: a mapping such as {momentum: 0.5, average: 0.999}, see
+            :class:`~dakit.training.optimiser.Optimiser`. An average is of G_SW, G_WS and f_W, not of D_W and D_S.
+        schedule: in place of ``decay_from``, a mapping such as {warmup: 0.05, decay: cosine}, see
+            :class:`~dakit.training.schedule.Schedule`.
         pool: so many generated images are remembered, and half of what D sees comes from there
             (Shrivastava et al. 2017); 0 = D sees the newest only.
         classifier: f_W; None trains translators alone (stage I).
@@ -130,6 +138,8 @@ class TrainTranslator:
         augment: Augment | None = None,
         samples: Positive = 7,
         sample_rows: Positive = 6,
+        optimiser: Optimiser | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         self.generator = generator
         self.discriminator = discriminator
@@ -151,6 +161,8 @@ class TrainTranslator:
         self.augment = augment
         self.samples = samples
         self.sample_rows = sample_rows
+        self.optimiser = optimiser
+        self.schedule = schedule
 
     def check(self, inputs: frozenset[str]) -> list[str]:
         """What does not fit together, before anything runs."""
@@ -159,6 +171,12 @@ class TrainTranslator:
             problems.append("`teacher` and `transfer` go together: set both or neither")
         if self.classifier is None and ({"teacher", "init_classifier"} & inputs or self.transfer):
             problems.append("`teacher`, `transfer` and `init_classifier` need a `classifier` (f_W)")
+        problems += superseded(self.optimiser, beta1=(self.beta1, 0.5))
+        problems += superseded(self.schedule, decay_from=(self.decay_from, 0.5))
+        if self.optimiser is not None and self.optimiser.body_lr != 1:
+            problems.append(
+                "`body_lr` within `optimiser` is for train_classifier: translators have no head; leave it out"
+            )
         return problems
 
     def check_sizes(self, sizes: Mapping[str, int | None]) -> list[str]:
@@ -231,7 +249,11 @@ class TrainTranslator:
 
             return self.step(trainer, nets, pools, x_s, y_s, x_w, None if f_S is None else teach, compare)
 
-        follow = _Followed(source, self.samples, trainer, made["G_SW"])
+        average = None
+        if self.optimiser is not None and self.optimiser.average is not None:
+            results = {name: network for name, network in made.items() if name not in ("D_W", "D_S")}
+            average = WeightAverage(results, self.optimiser.average)
+        follow = _Followed(source, self.samples, trainer, made["G_SW"], average)
         history = trainer.fit(
             title=f"training translators on {len(source)} + {len(target)} images",
             steps=self.steps,
@@ -242,7 +264,12 @@ class TrainTranslator:
             others={"pool W": pools["W"], "pool S": pools["S"], "samples": follow},
             every=(max(1, self.steps // self.sample_rows), follow.look),
             epoch=(len(source), self.batch_size),
+            schedule=self.schedule,
+            clip=None if self.optimiser is None else self.optimiser.clip,
+            average=average,
         )
+        if average is not None:
+            average.apply()
         if taught is not None:
             taught.forget()
         follow.draw(ctx)
@@ -260,10 +287,12 @@ class TrainTranslator:
     def optimisers(
         self, nets: Mapping[str, nn.Module], transfer: TransferLoss | None = None
     ) -> dict[str, torch.optim.Optimizer]:
-        """Adam for what minimises Eq. 8 (with the weights of ``transfer``, where it has any), and for the critics."""
+        """For what minimises Eq. 8 (with the weights of ``transfer``, where it has any), and for the critics."""
         learned = [nets[name] for name in ("G_SW", "G_WS", "f_W") if name in nets]
         learned += [transfer] if isinstance(transfer, nn.Module) else []
         players = {"generators": learned, "critics": [nets["D_W"], nets["D_S"]]}
+        if self.optimiser is not None:
+            return {player: self.optimiser.build(networks, self.lr) for player, networks in players.items()}
         return {
             player: torch.optim.Adam(
                 [p for network in networks for p in network.parameters()],
@@ -416,7 +445,14 @@ class ImagePool:
 class _Followed:
     """A few source images, translated now and then, for Figure 5 of the paper."""
 
-    def __init__(self, source: ImageSet, count: int, trainer: Trainer, translator: nn.Module) -> None:
+    def __init__(
+        self,
+        source: ImageSet,
+        count: int,
+        trainer: Trainer,
+        translator: nn.Module,
+        average: WeightAverage | None = None,
+    ) -> None:
         labels = source.labels
         first: dict[int, list[int]] = {}
         for i, label in enumerate(labels):
@@ -427,14 +463,16 @@ class _Followed:
         self.originals = torch.stack([source[i].image for i in chosen])
         self.trainer = trainer
         self.translator = translator
+        self.average = average
         self.steps: list[int] = []
         self.rows: list[Tensor] = []
 
     @torch.no_grad()
     def look(self, step: int) -> None:
-        """Translate them as the translator is now."""
+        """Translate them as the translator is now, or as the average of its weights does."""
         mode = self.translator.training
-        images = to_uint8(self.translator.eval()(self.trainer.images(self.originals)))
+        with nullcontext() if self.average is None else self.average.applied():
+            images = to_uint8(self.translator.eval()(self.trainer.images(self.originals)))
         self.translator.train(mode)
         self.steps.append(step)
         self.rows.append(images)

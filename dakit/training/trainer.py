@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ from dakit.interfaces import Context, Trained
 from dakit.training import identity
 from dakit.training.checkpoint import Stateful, TrainingCheckpoint, checkpoints
 from dakit.training.device import accelerator
+from dakit.training.ema import WeightAverage
 from dakit.training.loss_log import History, LossLog
-from dakit.training.schedule import LinearDecay
+from dakit.training.schedule import LearningRates, Schedule
 from dakit.training.seeds import derive_seed, seed_everything
 from dakit.training.stopping import stepping
 
@@ -113,17 +115,20 @@ class Trainer:
         steps: int,
         networks: Mapping[str, nn.Module],
         optimisers: Mapping[str, torch.optim.Optimizer],
-        decay_from: float,
+        decay_from: float = 1.0,
         step: Callable[[int], Mapping[str, Tensor]],
         others: Mapping[str, Stateful] | None = None,
         every: tuple[int, Callable[[int], None]] | None = None,
         epoch: tuple[int, int] = (1, 0),
+        schedule: Schedule | None = None,
+        clip: float | None = None,
+        average: WeightAverage | None = None,
     ) -> History:
         """Call ``step(n)`` for n = 0 ... and make every optimiser's step after ``accumulate`` of them.
 
         ``step`` computes losses, calls :meth:`backward` and returns the values to log. The learning rate
-        is constant up to ``decay_from`` of the steps and then falls linearly to zero. Every process of a run calls
-        this alike; values are averaged over them, and they stop and save at the same step.
+        is constant up to ``decay_from`` of the steps and then falls linearly to zero, or as ``schedule`` says. Every
+        process of a run calls this alike; values are averaged over them, and they stop and save at the same step.
 
         A checkpoint in the folder is gone on from where it is of the same training: where the context's ``identity``
         is the same, or without one the seed, the engine's precision, the shapes of the networks and all arguments
@@ -139,6 +144,9 @@ class Trainer:
             others: what else a checkpoint must hold, of each process.
             every: (k, f): call f(n) before step 0, after every k steps and at the end.
             epoch: (images, images per batch), for observers; as it is, none is told.
+            schedule: in place of ``decay_from``.
+            clip: the gradient of each optimiser's weights is scaled down to this Euclidean norm; None = never.
+            average: of weights, told of every step and saved; at the end the networks still have their own weights.
 
         Returns:
             Every logged value, averaged over about ``steps`` / 200 steps each, and "step".
@@ -153,8 +161,12 @@ class Trainer:
         parts |= {f"optimiser {name}": optimiser for name, optimiser in optimisers.items()}
         if self.accelerator.scaler is not None:
             parts["scaler"] = self.accelerator.scaler
-        arguments = [title, steps, decay_from, epoch, sorted(own)]
-        log, schedule = LossLog(steps), LinearDecay(optimisers.values(), steps, decay_from)
+        if average is not None:
+            parts["average"] = average
+        schedule = schedule or Schedule(decay="linear", decay_from=decay_from)
+        averaged = None if average is None else average.decay
+        arguments = [title, steps, asdict(schedule), clip, averaged, epoch, sorted(own)]
+        log, rates = LossLog(steps), LearningRates(optimisers.values(), steps, schedule)
         training = ctx.identity or _identity(ctx, arguments, networks, optimisers)
         checkpoint = TrainingCheckpoint(ctx.common_folder, training, parts, own, log)
         restored = checkpoint.restore()
@@ -173,9 +185,11 @@ class Trainer:
                     f"{title}: step {done + 1} of {steps}: {error}; {last}. "
                     "A lower learning rate, precision: fp32 or smaller loss weights may help"
                 ) from None
-            schedule.set(done)
-            self._update(optimisers.values())
+            rates.set(done)
+            self._update(optimisers.values(), clip)
             done += 1
+            if average is not None:
+                average.update(done)
             log.add(done, values)
             self._tell(done, values, epoch)
             if every is not None and (done % every[0] == 0 or done == steps):
@@ -233,13 +247,17 @@ class Trainer:
                 "bit for bit what one number of processes would have given"
             )
 
-    def _update(self, optimisers: Collection[torch.optim.Optimizer]) -> None:
-        """Let every optimiser make its step, and forget the gradients.
+    def _update(self, optimisers: Collection[torch.optim.Optimizer], clip: float | None) -> None:
+        """Let every optimiser make its step, with its gradient at most ``clip`` long, and forget the gradients.
 
         In fp16 all losses of a step were multiplied by one scale; it changes when all optimisers have divided by it.
         """
         scaler = self.accelerator.scaler
         for optimiser in optimisers:
+            if clip is not None:
+                if scaler is not None:
+                    scaler.unscale_(optimiser)  # the step itself then does not do so again
+                torch.nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], clip)
             if scaler is None:
                 optimiser.step()
             else:

@@ -210,6 +210,15 @@ def test_every_component_is_shown_with_all_its_parameters(dakit, registry, kind,
         assert "output" in rows
 
 
+def test_what_is_within_a_mapping_is_shown(dakit):
+    _, out, _ = dakit("show", "stage", "train_classifier")
+    rows = [line.split() for line in out.splitlines()]
+    assert ["body_lr", "float", "1.0"] in rows
+    assert ["warmup", "float", "0.0"] in rows
+    assert "augment: a mapping, Augment" in out
+    assert "flip: probability of a left-right flip." in out
+
+
 # ------------------------------------------------------------------------------------------ to run
 def test_run_plan_and_run_again(dakit, toy, tmp_path):
     code, out, err = dakit("plan", *toy, "--variant", "s2t", "--json")

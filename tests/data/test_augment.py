@@ -3,14 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dakit.data.augment import Augmentation
+from dakit.data.augment import Augmentation, mixed
 
 
 def faces(n=6, size=8):
     return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-@pytest.mark.parametrize("wanted", [None, {}, {"flip": 0.0}, {"shift": 0.0, "rotate": 0.0, "zoom": 0.0, "light": 0.0}])
+NOTHING = {"shift": 0.0, "rotate": 0.0, "zoom": 0.0, "light": 0.0, "crop": 1.0, "randaugment": 0.0, "erase": 0.0}
+
+
+@pytest.mark.parametrize("wanted", [None, {}, {"flip": 0.0}, NOTHING])
 def test_nothing_wanted_is_nothing_done(wanted):
     module = Augmentation(wanted)
     images = faces()
@@ -37,7 +40,11 @@ def test_flip_is_left_to_right_with_its_probability():
         {"zoom": 0.2},
         {"light": 0.5},
         {"colour": 1.0},
+        {"crop": 0.3},
+        {"randaugment": 0.3},
+        {"erase": 1.0},
         {"flip": 0.5, "shift": 0.1, "rotate": 10, "zoom": 0.1, "light": 0.2, "colour": 0.2},
+        {"flip": 0.5, "crop": 0.5, "randaugment": 1.0, "erase": 0.5, "light": 0.2},
     ],
 )
 def test_draws_come_from_the_seed_each_image_has_its_own_and_the_range_stays(wanted):
@@ -139,3 +146,74 @@ def test_the_hue_turns_by_as_much_as_a_quarter_of_colour(colour):
     still_red = changed.argmax(1)[coloured] == 0
     turned = torch.where(still_red, sixths, 2 - sixths) / 6
     assert 0.98 * colour / 4 < turned.max() <= colour / 4 + 1e-4
+
+
+# --------------------------------------------------------------------------------- parts of an image
+def test_a_crop_is_a_part_of_the_wanted_area_and_shape():
+    """Of an image that says where each pixel was: where the corners come from is what was cut out."""
+    size, n = 64, 500
+    place = torch.linspace(-1, 1, size)
+    image = torch.stack([place.expand(size, size), place[:, None].expand(size, size), torch.zeros(size, size)])
+    torch.manual_seed(0)
+    changed = Augmentation({"crop": 0.4})(image.expand(n, 3, size, size))
+    width, height = (
+        (changed[:, 0, 0, -1] - changed[:, 0, 0, 0]) / 2 * (size - 1) + 1,
+        (changed[:, 1, -1, 0] - changed[:, 1, 0, 0]) / 2 * (size - 1) + 1,
+    )
+    area, ratio = width * height / size**2, width / height
+    assert 0.37 < area.min() < 0.43
+    assert 0.9 < area.max() <= 1 + 1e-4
+    assert 0.7 < ratio.min() < 0.8
+    assert 1.25 < ratio.max() < 1.4
+    even = torch.linspace(0, 1, size)
+    along = changed[:, 0, 0]
+    torch.testing.assert_close(along, along[:, :1] + (along[:, -1:] - along[:, :1]) * even, atol=1e-3, rtol=0)
+
+
+def test_a_grey_rectangle_is_erased_with_its_probability():
+    torch.manual_seed(0)
+    changed = Augmentation({"erase": 0.3})(torch.ones(1000, 3, 40, 40))
+    gone = (changed == 0).all(1)
+    assert torch.equal(gone, (changed != 1).any(1))
+    share = gone.float().mean((1, 2))
+    assert share[share > 0].numel() / 1000 == pytest.approx(0.3, abs=0.04)
+    assert 0.01 < share[share > 0].min()
+    assert share.max() < 0.35
+    for one in gone[share > 0]:
+        rows, columns = one.any(1), one.any(0)
+        assert one.sum() == rows.sum() * columns.sum()  # a rectangle
+
+
+# -------------------------------------------------------------------------------------------- mixup
+def test_images_and_targets_are_mixed_by_the_same_share_with_one_another():
+    """Image i is evenly of the value i, so that both shares can be read off an image's value and its target."""
+    n = 64
+    images = torch.arange(n).float()[:, None, None, None].expand(n, 3, 2, 2)
+    torch.manual_seed(0)
+    x, y = mixed(images, torch.eye(n), 0.4)
+    torch.testing.assert_close(y.sum(1), torch.ones(n))
+    torch.testing.assert_close(y @ torch.arange(n).float(), x[:, 0, 0, 0])
+    assert ((y > 0).sum(1) <= 2).all()
+    assert sorted(y.sum(0).nonzero().flatten().tolist()) == list(range(n))
+    assert len(set(y.diagonal().tolist())) > n / 2  # a share for each image
+
+
+@pytest.mark.parametrize(("alpha", "spread"), [(0.2, 0.25 / 1.4), (1.0, 1 / 12), (4.0, 0.25 / 9)])
+def test_shares_are_of_a_beta_distribution(alpha, spread):
+    """Its variance is 1 / (4 (2 alpha + 1))."""
+    torch.manual_seed(0)
+    share = mixed(torch.zeros(4000, 3, 1, 1), torch.eye(4000), alpha)[1].diagonal()
+    assert share.mean() == pytest.approx(0.5, abs=0.02)
+    assert share.var() == pytest.approx(spread, rel=0.1)
+
+
+def test_mixing_is_drawn_from_the_seed_and_leaves_what_it_is_given():
+    images, targets = faces(), torch.eye(6)
+    before = images.clone()
+    found = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        found.append(mixed(images, targets, 1.0))
+    assert torch.equal(found[0][0], found[1][0])
+    assert not torch.equal(found[0][0], found[2][0])
+    assert torch.equal(images, before)

@@ -228,6 +228,24 @@ def test_a_probe_is_only_taught_through_its_head(small, tmp_path):
     assert line == 'stages.adapt.classifier: update: "head" needs a classifier with a `head`; network has none'
 
 
+def test_what_a_network_lacks_for_what_is_asked_of_it_is_told(small, tmp_path):
+    recipe, _ = small("adapt.freeze=body", "components.shallow.head=false")
+    (line,) = refused(recipe, tmp_path / "out")
+    assert line == "stages.adapt.classifier: freeze: body needs a classifier with a `head`; network has none"
+    recipe, _ = small("adapt.normalisation=frozen", "adapt.optimiser={body_lr: 0.1}", "components.shallow.head=false")
+    (line,) = refused(recipe, tmp_path / "out")
+    assert line == (
+        "stages.adapt.classifier: optimiser.body_lr needs a classifier with a `head`; network has none; normalisation: "
+        "frozen needs batch normalisation; network has none; expected train"
+    )
+
+
+def test_a_frozen_body_is_only_taught_through_its_head(small, tmp_path):
+    recipe, _ = small("adapt.freeze=body", "adapt.transfer={use: body}")
+    (line,) = refused(recipe, tmp_path / "out")
+    assert line.startswith("stages.adapt.transfer: body has no gradient for any weight that is trained")
+
+
 def test_what_a_stranger_s_stage_compares_is_not_known(small, tmp_path, toys):
     path = tmp_path / "small.yaml"
     stage = "  align: {do: align, source: source.all, classifier: shallow, align: {use: vector}}"

@@ -26,11 +26,14 @@ F = tiny.spec(tiny.Classifier)
 TEACHER = tiny.spec(tiny.Classifier, norm=True)
 LOPSIDED = tiny.spec(tiny.Lopsided)
 TRAIN = tiny.images([0, 1, 2, 1], seed=1)
+TARGET = Unlabelled(tiny.images([0] * 5, seed=9))
+NORMED = tiny.spec(tiny.Classifier, norm=True)
+INPUTS = ("train", "extra", "teacher", "init", "target")
 
 
 def run(folder: Path, *observers: tiny.Unplug, checkpoint_steps: int = 1000, **settings: Any) -> Trained[Any]:
     """One step on all of ``TRAIN``, from given weights, unless told otherwise."""
-    inputs = {name: settings.pop(name) for name in ("train", "extra", "teacher", "init") if name in settings}
+    inputs = {name: settings.pop(name) for name in INPUTS if name in settings}
     inputs.setdefault("train", TRAIN)
     if "init" not in inputs:
         inputs["init"] = tiny.fresh(settings.get("classifier", F), 50, tiny.CLASSES)
@@ -293,6 +296,247 @@ def test_every_augmented_image_is_changed_by_its_own_draw(tmp_path: Path) -> Non
     assert len(set(batch)) == 4
 
 
+# ---------------------------------------------------------------------- optimiser, schedule, average
+def by_hand(steps: int, rates: list[float], **groups: float) -> tuple[nn.Module, list[dict[str, Tensor]]]:
+    """Full batches of ``TRAIN`` under torch's own AdamW, and the weights after every step."""
+    network = tiny.fresh(F, 50, tiny.CLASSES).build().train()
+    decayed = [weight for weight in network.parameters() if weight.ndim > 1]
+    rest = [weight for weight in network.parameters() if weight.ndim <= 1]
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": groups["weight_decay"]}, {"params": rest, "weight_decay": 0.0}], lr=1.0
+    )
+    states = []
+    for rate in rates[:steps]:
+        loss = nn.functional.cross_entropy(network(TRAIN.images.float() / 127.5 - 1).logits, torch.tensor(TRAIN.labels))
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 0.05)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        optimiser.step()
+        states.append({name: value.detach().clone() for name, value in network.state_dict().items()})
+    return network, states
+
+
+MODERN: dict[str, Any] = {
+    "steps": 4, "lr": 0.02,
+    "optimiser": {"name": "adamw", "weight_decay": 0.3, "clip": 0.05}, "schedule": {"warmup": 0.5, "decay": "linear"},
+}  # fmt: skip
+RATES = [0.02 / 3, 0.04 / 3, 0.02, 0.01]
+
+
+def test_optimiser_and_schedule_are_torchs_by_hand(tmp_path: Path) -> None:
+    """But for the order of the images in a batch, which rounds otherwise."""
+    made = run(tmp_path, **MODERN).state
+    expected = by_hand(4, RATES, weight_decay=0.3)[1][-1]
+    for name, value in expected.items():
+        torch.testing.assert_close(made[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_average_is_the_result(tmp_path: Path) -> None:
+    made = run(tmp_path, **{**MODERN, "optimiser": {**MODERN["optimiser"], "average": 0.45}}).state
+    first, *others = by_hand(4, RATES, weight_decay=0.3)[1]
+    for n, state in enumerate(others, start=2):
+        d = min(0.45, 1 - n ** (-2 / 3))
+        first = {name: d * first[name] + (1 - d) * state[name] for name in first}
+    for name, value in first.items():
+        torch.testing.assert_close(made[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_killed_training_with_an_average_ends_bit_identical(tmp_path: Path) -> None:
+    settings = {
+        **CHOOSE, "steps": 9, "classifier": tiny.spec(tiny.Classifier, norm=True, dropout=0.3), "mixup": 0.3,
+        "optimiser": {"weight_decay": 0.1, "body_lr": 0.5, "clip": 1.0, "average": 0.9}, "schedule": {"warmup": 0.2},
+    }  # fmt: skip
+    ends = []
+    for killed in (None, 1, 4, 8):
+        folder = tmp_path / str(killed)
+        if killed is not None:
+            torch.manual_seed(0)
+            with pytest.raises(tiny.Interruption):
+                run(folder, tiny.Unplug(killed), checkpoint_steps=1, **settings)
+        torch.manual_seed(0)
+        ends.append(run(folder, checkpoint_steps=1, **settings).state)
+    assert all(tiny.same(end, ends[0]) for end in ends)
+
+
+def test_weights_are_chosen_among_averages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Looks(monkeypatch)
+    torch.manual_seed(0)
+    seen_weights: list[dict[str, Tensor]] = []
+    inner = classifier_module._Best._look
+
+    def within(best: Any, step: int) -> None:
+        seen_weights.append({k: v.clone() for k, v in best.network.state_dict().items()})
+        inner(best, step)
+
+    monkeypatch.setattr(classifier_module._Best, "_look", within)
+    made = run(tmp_path, **{**CHOOSE, "optimiser": {"momentum": 0.5, "average": 0.8}})
+    assert any(tiny.same(made.state, weights) for weights in seen_weights)
+    assert not any(tiny.same(made.state, weights) for *_, weights in looks.seen[2:])
+
+
+def test_the_body_learns_at_a_rate_of_its_own(tmp_path: Path) -> None:
+    """The first step of Adam is the rate long, whatever the gradient."""
+    before = tiny.fresh(F, 50, tiny.CLASSES).state
+    after = run(tmp_path, lr=0.01, optimiser={"body_lr": 0.1}).state
+    for name, rate in (("body.weight", 0.001), ("head.weight", 0.01)):
+        moved = (after[name] - before[name]).abs().flatten()
+        assert moved[moved > 0].tolist() == pytest.approx([rate] * int((moved > 0).sum()), rel=1e-2)
+
+
+def test_a_loss_with_weights_learns_with_the_optimiser_too(tmp_path: Path) -> None:
+    spec, built = tiny.recorded(tiny.Adapted)
+    run(tmp_path, teacher=tiny.fresh(F, 50, tiny.CLASSES), transfer=spec, lr=0.01, optimiser={"body_lr": 0.1})
+    assert built[0].scale.item() == pytest.approx(0.51, abs=1e-4)
+
+
+# ----------------------------------------------------------------------------- labels and imbalance
+def first_loss(folder: Path, **settings: Any) -> float:
+    run(folder, **settings)
+    return history(folder)["cross-entropy"][0]
+
+
+def test_smoothing_weights_and_adjustment_are_torchs(tmp_path: Path) -> None:
+    """``TRAIN`` has 1, 2 and 1 images."""
+    logits, y = said(tiny.fresh(F, 50, tiny.CLASSES).build(), TRAIN).logits, torch.tensor(TRAIN.labels)
+    weights = 4 / (3 * torch.tensor([1.0, 2.0, 1.0]).double())
+    expected = nn.CrossEntropyLoss(weight=weights, label_smoothing=0.1)(logits, y)
+    found = first_loss(tmp_path / "0", label_smoothing=0.1, class_weights="balanced")
+    assert found == pytest.approx(expected.item(), rel=1e-5)
+    adjusted = logits + 1.5 * torch.tensor([0.25, 0.5, 0.25]).log()
+    found = first_loss(tmp_path / "1", logit_adjustment=1.5)
+    assert found == pytest.approx(equation_3(adjusted, list(TRAIN.labels)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("share", "prior"), [(None, [0.3, 0.4, 0.3]), (0.25, [0.3125, 0.4375, 0.25])])
+def test_extra_counts_by_what_is_drawn_of_it(tmp_path: Path, share: float | None, prior: list[float]) -> None:
+    """Joined, ten images are drawn alike; else six and two of eight, so that four come round in two steps."""
+    train, extra = tiny.images([0, 1, 1, 2, 1, 0], seed=6), tiny.images([2, 2, 0, 1], seed=7)
+    settings: dict[str, Any] = {"batch_size": 10} if share is None else {"batch_size": 8, "extra_share": share}
+    run(tmp_path, train=train, extra=extra, steps=2, lr=1e-20, logit_adjustment=1.0, **settings)
+    network = tiny.fresh(F, 50, tiny.CLASSES).build()
+    first, second = (
+        equation_3(said(network, images).logits + torch.tensor(prior).log(), list(images.labels))
+        for images in (train, extra)
+    )
+    part = 0.4 if share is None else share
+    expected = (1 - part) * first + part * second
+    assert sum(history(tmp_path)["cross-entropy"]) / 2 == pytest.approx(expected, rel=1e-5)
+
+
+def test_mixup_is_cross_entropy_with_both_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image is a quarter its own, three quarters the next one's."""
+
+    def quarter(images: Tensor, targets: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+        assert alpha == 0.7
+        given.append((images, targets))
+        return tuple(0.25 * part + 0.75 * part.roll(-1, 0) for part in (images, targets))  # type: ignore[return-value]
+
+    given: list[tuple[Tensor, Tensor]] = []
+    monkeypatch.setattr(classifier_module, "mixed", quarter)
+    run(tmp_path, mixup=0.7)
+    ((x, targets),) = given
+    labels = targets.argmax(1).tolist()
+    assert targets.tolist() == torch.eye(3)[labels].tolist()
+    network = tiny.fresh(F, 50, tiny.CLASSES).build()
+    with torch.no_grad():
+        logits = network(0.25 * x + 0.75 * x.roll(-1, 0)).logits
+    after = labels[1:] + labels[:1]
+    expected = 0.25 * equation_3(logits, labels) + 0.75 * equation_3(logits, after)
+    assert history(tmp_path)["cross-entropy"] == [pytest.approx(expected, rel=1e-5)]
+    right = sum(int(row.argmax()) == y for row, y in zip(logits, after, strict=True)) / 4
+    assert history(tmp_path)["accuracy"] == [right]
+
+
+# --------------------------------------------------------------- what is frozen, and by which statistics
+STATISTICS = {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+
+
+def changed(folder: Path, **settings: Any) -> set[str]:
+    """Which of the tensors of a network with batch normalisation three steps change."""
+    before = tiny.fresh(NORMED, 50, tiny.CLASSES).state
+    after = run(folder, classifier=NORMED, steps=3, lr=0.01, **settings).state
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("optimiser", [None, {"weight_decay": 0.1, "average": 0.9}])
+def test_what_freezing_leaves(tmp_path: Path, optimiser: Any) -> None:
+    body, norm, head = ({f"{part}.{kind}" for kind in ("weight", "bias")} for part in ("body", "norm", "head"))
+    found = {
+        name: changed(tmp_path / str(number), optimiser=optimiser, **settings)
+        for number, (name, settings) in enumerate({
+            "none": {},
+            "norms": {"freeze": "norms"},
+            "body": {"freeze": "body"},
+            "statistics": {"normalisation": "frozen"},
+            "both": {"freeze": "norms", "normalisation": "frozen"},
+        }.items())
+    }  # fmt: skip
+    assert found == {
+        "none": body | norm | head | STATISTICS,
+        "norms": body | head | STATISTICS,
+        "body": head | STATISTICS,
+        "statistics": body | norm | head,
+        "both": body | head,
+    }
+
+
+def test_frozen_statistics_are_those_that_are_trained_with(tmp_path: Path) -> None:
+    """Also after a look at the images kept for validation, which sets the network to evaluation and back."""
+    start = tiny.fresh(NORMED, 50, tiny.CLASSES)
+    expected = equation_3(said(start.build(), TRAIN).logits, list(TRAIN.labels))
+    found = first_loss(tmp_path / "0", classifier=NORMED, init=start, normalisation="frozen")
+    assert found == pytest.approx(expected, rel=1e-5)
+    spec, built = tiny.recorded(tiny.Classifier, norm=True)
+    run(tmp_path / "1", **{**CHOOSE, "classifier": spec, "normalisation": "frozen"})
+    assert built[0].norm.num_batches_tracked == 0
+
+
+def test_adapted_statistics_are_of_the_target(tmp_path: Path) -> None:
+    ctx = tiny.context(tmp_path / "0")
+    start = tiny.fresh(NORMED, 50, tiny.CLASSES)
+    stage = TrainClassifier(classifier=NORMED, steps=3, batch_size=4, normalisation="adapt")
+    made = stage.run(ctx, train=TRAIN, init=start, target=TARGET).model
+    network = run(tmp_path / "1", classifier=NORMED, init=start, steps=3).build()
+    x = TARGET.base.images.float() / 127.5 - 1  # type: ignore[attr-defined]
+    torch.optim.swa_utils.update_bn([x[:3], x[3:]], network)
+    assert tiny.same(made.state, network.state_dict())
+    assert ctx.facts["adapted"] == {"images": 5}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"normalisation": "frozen"},
+            "normalisation: frozen needs batch normalisation; Classifier has none; expected t",
+        ),
+        (
+            {"normalisation": "adapt", "target": TARGET},
+            "normalisation: adapt needs batch normalisation; Classifier has",
+        ),
+        ({"freeze": "norms"}, "freeze: norms needs normalisation layers with weights; Classifier has none"),
+        (
+            {"classifier": tiny.spec(Headless), "freeze": "body"},
+            "freeze: body needs a classifier with a `head`; Headless",
+        ),
+        (
+            {"classifier": tiny.spec(Headless), "optimiser": {"body_lr": 0.1}},
+            "optimiser.body_lr needs a classifier with",
+        ),
+        (
+            {"classifier": NORMED, "normalisation": "adapt", "target": tiny.images([])},
+            "target: there are no images to estimate statistics on",
+        ),
+    ],
+)
+def test_what_a_network_must_have(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(DakitError) as caught:
+        run(tmp_path, init=None, **settings)
+    assert message in str(caught.value)
+
+
 # --------------------------------------------------------------------------------------------- mistakes
 @pytest.mark.parametrize("wrong", [Unlabelled(TRAIN), tiny.images([0, -1, 1, 2])])
 def test_every_image_needs_a_label(tmp_path: Path, wrong: Any) -> None:
@@ -319,6 +563,34 @@ def test_extra_of_other_classes_is_refused(tmp_path: Path) -> None:
         ({"extra_share": 0.5}, set(), "`extra_share` needs the input `extra`"),
         ({"extra_share": 0.1}, {"extra"}, "extra_share 0.1 of a batch of 4 leaves one side empty"),
         ({"extra_share": 0.9}, {"extra"}, "extra_share 0.9 of a batch of 4 leaves one side empty"),
+        ({"optimiser": {"weight_decay": 0.1}, "schedule": {"warmup": 0.1}}, set(), None),
+        ({"optimiser": {}, "beta1": 0.9}, set(), "`beta1` has no say beside `optimiser`: leave it out, and write mom"),
+        ({"optimiser": {}, "weight_decay": 0.1}, set(), "`weight_decay` has no say beside `optimiser`"),
+        (
+            {"schedule": {}, "decay_from": 0.5},
+            set(),
+            "`decay_from` has no say beside `schedule`: leave it out, and wri",
+        ),
+        ({"normalisation": "adapt"}, {"target"}, None),
+        ({"normalisation": "adapt"}, set(), "`target` and `normalisation: adapt` go together"),
+        ({"normalisation": "frozen"}, {"target"}, "`target` and `normalisation: adapt` go together"),
+        ({"update": "head", "normalisation": "adapt"}, {"target"}, "for `normalisation: adapt` write freeze: body"),
+        ({"update": "head", "normalisation": "frozen"}, set(), None),
+        ({"update": "head", "freeze": "body"}, set(), "`update: head` freezes more than `freeze: body` does"),
+        (
+            {"update": "head", "optimiser": {"body_lr": 0.1}},
+            set(),
+            "a body that learns, and with `update: head` it does",
+        ),
+        (
+            {"freeze": "body", "optimiser": {"body_lr": 0.1}},
+            set(),
+            "a body that learns, and with `freeze: body` it does",
+        ),
+        ({"freeze": "norms", "optimiser": {"body_lr": 0.1}}, set(), None),
+        ({"mixup": 0.2, "transfer": LOPSIDED}, {"teacher"}, "`mixup` and a teacher do not go together: leave out `mix"),
+        ({"balanced": True, "class_weights": "balanced"}, set(), "`balanced: true` and `class_weights: balanced` each"),
+        ({"class_weights": "balanced", "logit_adjustment": 1.0}, set(), "`class_weights: balanced` and `logit_adjustm"),
     ],
 )
 def test_check(settings: dict[str, Any], inputs: set[str], problem: str | None) -> None:

@@ -591,3 +591,106 @@ def test_followed_images_are_of_every_class_wherever_they_stand(each: int) -> No
         places = [[i for i, label in enumerate(labels) if label == k][: 2 if k < 2 else 1] for k in range(5)]
         wanted = [i for some in places for i in some]
         assert followed.originals[:, 0, 0, 0].tolist() == [i % 256 for i in wanted]
+
+
+# ------------------------------------------------------------------------ optimiser, schedule, average
+AVERAGED: dict[str, Any] = {
+    "steps": 5, "classifier": F, "lr": 0.01, "augment": {"flip": 0.5},
+    "optimiser": {"momentum": 0.5, "weight_decay": 0.1, "clip": 1.0, "average": 0.6},
+    "schedule": {"warmup": 0.2, "decay": "linear"},
+}  # fmt: skip
+
+
+def test_the_optimiser_of_a_recipe_is_both_players(tmp_path: Path) -> None:
+    """With no weight decay and linear decay from a half on it is what the stage's own parameters say."""
+    plain = run(tmp_path / "0", steps=4, lr=0.01, classifier=F)
+    optimiser, schedule = {"name": "adam", "momentum": 0.5}, {"decay": "linear", "decay_from": 0.5}
+    other = run(tmp_path / "1", steps=4, lr=0.01, classifier=F, optimiser=optimiser, schedule=schedule)
+    for a, b in zip(plain, other, strict=True):
+        assert a is not None
+        assert b is not None
+        for name in a.state:
+            torch.testing.assert_close(a.state[name], b.state[name], rtol=1e-4, atol=1e-6)
+
+
+def test_biases_do_not_decay_in_either_player(tmp_path: Path) -> None:
+    stage = TrainTranslator(**{**STEP, "optimiser": {"weight_decay": 0.1}})
+    nets = {name: network.build() for name, network in zip(("G_SW", "G_WS", "D_W", "D_S"), earlier()[:4], strict=True)}
+    for optimiser in stage.optimisers(nets).values():
+        assert {(g["weight_decay"], min(p.ndim for p in g["params"]) > 1) for g in optimiser.param_groups} == {
+            (0.1, True), (0.0, False),
+        }  # fmt: skip
+
+
+def test_the_average_of_what_is_used_is_the_result_and_the_last_critics(tmp_path: Path) -> None:
+    averaged = run(tmp_path / "0", **AVERAGED)
+    last = run(tmp_path / "1", **{**AVERAGED, "optimiser": {**AVERAGED["optimiser"], "average": None}})
+    same = [tiny.same(a.state, b.state) for a, b in zip(averaged, last, strict=True) if a and b]
+    assert same == [False, False, True, True, False]
+    states: list[Mapping[str, Tensor]] = []
+    for steps in range(1, 6):  # the rate of step n is the same however many follow: warm-up 1, then 1 to 1/4 of 4
+        rates = [0.5, 1.0, 0.75, 0.5, 0.25][:steps]
+        states.append(_after(tmp_path / f"by hand {steps}", rates))
+    average = dict(states[0])
+    for n, state in enumerate(states[1:], start=2):
+        d = min(0.6, 1 - n ** (-2 / 3))
+        average = {name: d * average[name] + (1 - d) * state[name] for name in average}
+    for name, value in average.items():
+        torch.testing.assert_close(averaged.translator.state[name], value, rtol=1e-4, atol=1e-6)
+
+
+def _after(folder: Path, rates: list[float]) -> Mapping[str, Tensor]:
+    """G_SW after steps with these parts of the learning rate, without an average."""
+
+    class Given:
+        def factor(self, done: int, steps: int) -> float:
+            return rates[done]
+
+    settings = {**AVERAGED, "steps": len(rates), "optimiser": {**AVERAGED["optimiser"], "average": None}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dakit.training.schedule.Schedule.factor", Given.factor)
+        return run(folder, **settings).translator.state
+
+
+def test_a_killed_training_with_an_average_ends_bit_identical(tmp_path: Path) -> None:
+    ends = []
+    for killed in (None, 1, 3):
+        folder = tmp_path / str(killed)
+        if killed is not None:
+            with pytest.raises(tiny.Interruption):
+                run(folder, tiny.Unplug(killed), checkpoint_steps=1, **AVERAGED)
+        ends.append(run(folder, checkpoint_steps=1, **AVERAGED))
+    for end in ends[1:]:
+        assert all(tiny.same(a.state, b.state) for a, b in zip(end, ends[0], strict=True) if a and b)
+
+
+def test_what_is_shown_last_is_by_the_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what the returned translator makes of the images, and the first row what it started as."""
+    drawn: list[_Followed] = []
+    monkeypatch.setattr(_Followed, "draw", lambda follow, ctx: drawn.append(follow))
+    made = run(tmp_path, **AVERAGED)
+    (follow,) = drawn
+    for row, trained in ((0, earlier().translator), (-1, made.translator)):
+        with torch.no_grad():
+            expected = to_uint8(trained.build()(follow.originals.float() / 127.5 - 1))
+        assert torch.equal(follow.rows[row], expected)
+    assert not torch.equal(follow.rows[0], follow.rows[-1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (
+            {"optimiser": {}, "beta1": 0.9},
+            "`beta1` has no say beside `optimiser`: leave it out, and write momentum: 0.9",
+        ),
+        (
+            {"schedule": {}, "decay_from": 1.0},
+            "`decay_from` has no say beside `schedule`: leave it out, and write decay",
+        ),
+        ({"optimiser": {"body_lr": 0.1}}, "`body_lr` within `optimiser` is for train_classifier"),
+    ],
+)
+def test_what_contradicts_the_optimiser_is_told(settings: dict[str, Any], problem: str) -> None:
+    (found,) = TrainTranslator(**{**STEP, **settings}).check(frozenset({"source", "target"}))
+    assert found.startswith(problem)

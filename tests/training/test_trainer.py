@@ -12,6 +12,8 @@ from torch import nn
 
 from dakit.interfaces import Context, Engine, Observer
 from dakit.training.checkpoint import load_state
+from dakit.training.ema import WeightAverage
+from dakit.training.schedule import Schedule
 from dakit.training.seeds import derive_seed, seed_everything
 from dakit.training.trainer import NonFiniteLoss, Trainer, trained
 from tiny import assert_same
@@ -36,7 +38,9 @@ class Remembers:
         self.seen = list(state["seen"])
 
 
-def train(folder, *, steps=12, engine=CPU, stop_at=None, optimiser="adam", decay_from=0.5, poison=None, seed=7):
+def train(
+    folder, *, steps=12, engine=CPU, stop_at=None, optimiser="adam", decay_from=0.5, poison=None, seed=7, modern=False
+):
     """A regression with dropout and two optimisers; everything random is drawn inside ``step``."""
     seed_everything(0)
     body = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 1))
@@ -52,6 +56,8 @@ def train(folder, *, steps=12, engine=CPU, stop_at=None, optimiser="adam", decay
     optimisers = {"body": makers[optimiser](body.parameters()), "head": makers["sgd"](head.parameters())}
     memory = Remembers()
     looks = []
+    average = WeightAverage(networks, 0.9) if modern else None
+    more = {"schedule": Schedule(warmup=0.3), "clip": 0.5, "average": average} if modern else {}
 
     def step(n):
         if n == stop_at:
@@ -73,25 +79,28 @@ def train(folder, *, steps=12, engine=CPU, stop_at=None, optimiser="adam", decay
         step=step,
         others={"memory": memory},
         every=(5, looks.append),
+        **more,
     )
     states = {name: net.state_dict() for name, net in networks.items()}
+    states |= {"average": average.weights} if average is not None else {}
     moments = {name: o.state_dict() for name, o in optimisers.items()}
     return states, moments, history, memory.seen, looks, ctx
 
 
 # --------------------------------------------------------------------------------------------- resume
-@pytest.mark.parametrize("optimiser", ["adam", "sgd", "adamw"])
-def test_a_run_killed_at_any_step_ends_bit_identical(tmp_path, optimiser):
+@pytest.mark.parametrize(("optimiser", "modern"), [("adam", False), ("sgd", False), ("adamw", False), ("adamw", True)])
+def test_a_run_killed_at_any_step_ends_bit_identical(tmp_path, optimiser, modern):
+    """Also with a schedule, with clipped gradients and an average of weights."""
     engine = Engine(device="cpu", checkpoint_steps=3)
     (tmp_path / "whole").mkdir()
-    whole = train(tmp_path / "whole", engine=engine, optimiser=optimiser)
+    whole = train(tmp_path / "whole", engine=engine, optimiser=optimiser, modern=modern)
     for killed in range(1, 12):
         folder = tmp_path / f"killed {killed}"
         folder.mkdir()
         with pytest.raises(Stopped):
-            train(folder, engine=engine, optimiser=optimiser, stop_at=killed)
+            train(folder, engine=engine, optimiser=optimiser, stop_at=killed, modern=modern)
         assert (folder / "checkpoint.safetensors").is_file() == (killed >= 3)
-        again = train(folder, engine=engine, optimiser=optimiser)
+        again = train(folder, engine=engine, optimiser=optimiser, modern=modern)
         assert_same(again[:4], whole[:4])
         assert again[5].notes == []  # what is kept with a result does not tell how often it was stopped
 
@@ -251,6 +260,56 @@ def rates(tmp_path, steps, decay_from):
 )
 def test_the_learning_rate_falls_linearly_to_zero(tmp_path, steps, decay_from, expected):
     assert rates(tmp_path, steps, decay_from) == expected
+
+
+def test_a_schedule_stands_in_place_of_decay_from(tmp_path):
+    trainer, weight, positions = Trainer(Context(tmp_path, engine=CPU)), nn.Parameter(torch.zeros(())), [0.0]
+
+    def step(n):
+        trainer.backward({"slope": weight * 1.0})
+        return {}
+
+    optimisers = {"o": torch.optim.SGD([weight], lr=1.0)}
+    schedule = Schedule(warmup=0.25, decay="linear")
+    every = (1, lambda n: positions.append(float(weight.detach())))
+    trainer.fit(title="t", steps=4, networks={}, optimisers=optimisers, step=step, every=every, schedule=schedule)
+    assert [a - b for a, b in pairwise(positions[1:])] == pytest.approx([1 / 2, 1, 2 / 3, 1 / 3])
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_gradient_is_clipped_over_all_weights_of_an_optimiser(tmp_path, scaled):
+    """(3, 4) is 5 long and comes to 2; that of the other optimiser, 1 long, stays. In fp16 they are no others."""
+    trainer = Trainer(Context(tmp_path, engine=CPU))
+    if scaled:
+        trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    a, b, c = (nn.Parameter(torch.zeros(())) for _ in range(3))
+
+    def step(n):
+        trainer.backward({"loss": 3 * a + 4 * b + c})
+        return {}
+
+    optimisers = {"ab": torch.optim.SGD([{"params": [a]}, {"params": [b]}], lr=1.0), "c": torch.optim.SGD([c], lr=1.0)}
+    trainer.fit(title="t", steps=1, networks={}, optimisers=optimisers, step=step, clip=2.0)
+    assert [a.item(), b.item(), c.item()] == pytest.approx([-1.2, -1.6, -1.0], rel=1e-5)
+
+
+def test_the_average_takes_in_every_step_and_the_networks_keep_their_own_weights(tmp_path):
+    """The weight is -n after step n; d is 0, then 1 - 2^(-2/3), then 0.4."""
+    trainer, net = Trainer(Context(tmp_path, engine=CPU)), nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(net.weight)
+    average = WeightAverage({"net": net}, 0.4)
+
+    def step(n):
+        trainer.backward({"slope": net.weight.sum()})
+        return {}
+
+    optimisers = {"o": torch.optim.SGD(net.parameters(), lr=1.0)}
+    trainer.fit(title="t", steps=3, networks={"net": net}, optimisers=optimisers, step=step, average=average)
+    expected = -1.0
+    for d, weight in ((1 - 2 ** (-2 / 3), -2), (0.4, -3)):
+        expected = d * expected + (1 - d) * weight
+    assert average.weights["net"]["weight"].item() == pytest.approx(expected)
+    assert net.weight.item() == -3
 
 
 def test_observers_are_told_of_steps_and_epochs(tmp_path):
