@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
-from typing import Any, Literal, Protocol, TypeVar, get_type_hints
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,35 @@ class HasStem(Classifier, Protocol):
 
     def stem(self, images: Tensor, /) -> Tensor:
         """The output ``(B, C, H, W)`` of the first convolution on images ``(B, 3, H, W)`` in [-1, 1]."""
+        ...
+
+
+class Exported(NamedTuple):
+    """A classifier that was written in a format of its own.
+
+    Attributes:
+        file: the name of the file.
+        takes: what it takes and gives, in a sentence or two, for the model card.
+        code: Python that needs no dakit and is run beside the file: it imports what it needs beside ``np`` and
+            ``torch``, sets ``classes`` and defines ``probabilities(images)``, from uint8 ``(B, 3, size, size)``.
+        probabilities: the file read back by its own library: from such images to ``(B, K)``.
+    """
+
+    file: str
+    takes: str
+    code: str
+    probabilities: Callable[[Tensor], Tensor]
+
+
+Write = Callable[[Path, tuple[str, ...], int], Exported]
+"""Writes a network into a folder that is there, given the names of the classes and the images' size in pixels."""
+
+
+class HasFormats(Classifier, Protocol):
+    """A classifier that its own library can read again, from files of its own format (``dakit export --format``)."""
+
+    def formats(self) -> Mapping[str, Write]:
+        """By the format's name."""
         ...
 
 
@@ -157,7 +186,7 @@ _PARTS: Mapping[str, tuple[type, ...]] = {
     "dataset": (HasFingerprint, Readable),
     "translator": (),
     "discriminator": (),
-    "classifier": (HasStem,),
+    "classifier": (HasStem, HasFormats),
     "transfer_loss": (Condenses, ZeroWhenEqual),
     "selector": (RunsTogether, Embeds),
     "observer": (Observer,),

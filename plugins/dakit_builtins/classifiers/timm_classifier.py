@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 
 from dakit.data.sets import file_digests
 from dakit.errors import DakitError, did_you_mean
+from dakit.files import write_text
 from dakit.interfaces import File, Positive, Prediction, restored
+from dakit.optional import Exported, Write
 from dakit.parameters import checked
 from dakit.training.weights import load_weights, read_weights
 
+_FILE = "model.safetensors"
 Channels = tuple[float, float, float]
 
 
@@ -178,6 +182,84 @@ class TimmClassifier(nn.Module):
         else:
             features = self.network.forward_head(last, pre_logits=True).flatten(1)
         return Prediction(self.head(features), features, tuple(maps), self.rectified)
+
+    def formats(self) -> dict[str, Write]:
+        """As a checkpoint of timm: see :meth:`_write`."""
+        return {"timm": self._write}
+
+    def _write(self, folder: Path, classes: tuple[str, ...], size: int) -> Exported:
+        """``model.safetensors`` under timm's names, and ``config.json`` as timm's hub has it.
+
+        Raises:
+            DakitError: timm has no network of this shape.
+        """
+        import timm
+        from safetensors.torch import save_file
+
+        if self.small_images:
+            raise DakitError(f"timm: small_images makes another {self.arch} than timm's, which timm cannot read")
+        arguments: dict[str, Any] = {"num_classes": len(classes), **self.options}
+        theirs: Any = timm.create_model(self.arch, **arguments)
+        state = self.network.state_dict()
+        heads = _heads(theirs, self.arch)
+        for number, (place, head) in enumerate(heads.items()):  # of a DeiT's two, each on a half of the features
+            columns = self.head.weight.shape[1] // len(heads)
+            weight = len(heads) * self.head.weight[:, number * columns : (number + 1) * columns]
+            state[f"{place}.weight"] = weight.reshape(head.weight.shape)
+            if head.bias is not None:
+                state[f"{place}.bias"] = self.head.bias
+        theirs.load_state_dict(state)
+        save_file({name: value.contiguous() for name, value in theirs.state_dict().items()}, folder / _FILE)
+        mean, std = map(list, self.colours)
+        config = theirs.pretrained_cfg
+        name = str(config["architecture"])
+        about = {
+            "architecture": name,
+            "num_classes": len(classes),
+            "num_features": theirs.num_features,
+            "label_names": list(classes),
+            # Without its registered size, which input_size stands in place of, timm would build it for another.
+            "model_args": {"img_size": config["input_size"][1], **self.options}
+            if config.get("fixed_input_size")
+            else self.options,
+            "pretrained_cfg": {
+                "custom_load": False,
+                "input_size": [3, size, size],
+                "fixed_input_size": self.fixed is not None,
+                "interpolation": "bilinear",
+                "crop_pct": 1.0,
+                "crop_mode": "center",
+                "mean": mean,
+                "std": std,
+                "num_classes": len(classes),
+                "first_conv": config["first_conv"],
+                "classifier": config["classifier"],
+            },
+        }
+        write_text(folder / "config.json", json.dumps(about, indent=1) + "\n")
+        told = "".join(f", {key}={value}" for key, value in arguments.items())
+        code = "\n".join(
+            [
+                "import timm",
+                "",
+                f"classes = {list(classes)!r}",
+                f'model = timm.create_model("{name}", checkpoint_path="{_FILE}"{told}).eval()',
+                f"mean, std = (torch.tensor(one).view(3, 1, 1) for one in ({mean}, {std}))",
+                "",
+                "",
+                "def probabilities(images):",
+                "    return model((images / 255 - mean) / std).softmax(1)",
+            ]
+        )
+        takes = (
+            f"`{_FILE}` holds the weights of timm's `{name}` under timm's names. timm's "
+            f"network takes float RGB `(batch, 3, {size}, {size})`, from 0 to 1 less mean {mean} over std {std}, and "
+            f"gives logits `(batch, {len(classes)})` in the order of the classes above. `config.json` says the same "
+            'for `timm.create_model("local-dir:FOLDER", pretrained=True)`.'
+        )
+        again: Any = timm.create_model(name, checkpoint_path=str(folder / _FILE), **arguments).eval()
+        shift, scale = (torch.tensor(one).view(3, 1, 1) for one in (mean, std))
+        return Exported(_FILE, takes, code, lambda images: again((images / 255 - shift) / scale).float().softmax(1))
 
     def _normalise(self, images: Tensor) -> Tensor:
         return images if self.mean is None or self.std is None else (images - self.mean) / self.std

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models import parse_model_name
 from torch import nn
 
 from dakit.errors import DakitError
@@ -183,7 +185,7 @@ def test_mean_and_std(images: torch.Tensor, tmp_path: Path) -> None:
     ours = TimmClassifier(7, arch="resnet10t", mean=mean, std=std).eval()
     seen = ((images + 1) / 2 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     with torch.no_grad():
-        torch.testing.assert_close(ours(images).logits, plain(seen), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours(images).logits, plain(seen).logits, rtol=1e-4, atol=1e-5)
     save_file(reference("resnet10t", 7).state_dict(), tmp_path / "weights.safetensors")
     weights = File(tmp_path / "weights.safetensors")
     half = TimmClassifier(7, arch="resnet10t", weights=weights, mean=(0.5,) * 3)
@@ -362,3 +364,52 @@ def test_trained_state_comes_back(images: torch.Tensor) -> None:
     copy = Trained(spec, state, ("a", "b")).build()
     with torch.no_grad():
         assert torch.equal(copy(images).logits, network(images).logits)
+
+
+# ---------------------------------------------------------------------------------------- timm's own format
+@pytest.mark.parametrize("arch", ["resnet10t", "mobilenetv3_small_050", "test_vit", "deit_tiny_distilled_patch16_224"])
+@pytest.mark.parametrize("weights", ["none", "file"])
+def test_out_to_timm_and_in_again(arch: str, weights: str, images: torch.Tensor, tmp_path: Path) -> None:
+    """timm reads what was written by its own means, and what it then saves starts a network of ours."""
+    torch.manual_seed(3)
+    start = {}
+    if weights == "file":
+        save_file(timm.create_model(arch, num_classes=3).state_dict(), tmp_path / "start.safetensors")
+        start = {"weights": File(tmp_path / "start.safetensors")}
+    ours = TimmClassifier(3, arch=arch, **start).eval()
+    with torch.no_grad():
+        ours.head.bias.normal_()
+    (tmp_path / "out").mkdir()
+    made = ours.formats()["timm"](tmp_path / "out", ("a", "b", "c"), 64)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["label_names"], config["pretrained_cfg"]["input_size"]) == (["a", "b", "c"], [3, 64, 64])
+    options = {} if "net" in arch else {"dynamic_img_size": True, "dynamic_img_pad": True}
+    native = {} if "net" in arch else {"img_size": 160 if arch == "test_vit" else 224}
+    assert config["model_args"] == {**native, **options}
+    file = tmp_path / "out" / made.file
+    theirs = timm.create_model(arch, num_classes=3, checkpoint_path=str(file), **options).eval()
+    mean, std = (torch.tensor(config["pretrained_cfg"][name]).view(3, 1, 1) for name in ("mean", "std"))
+    usual = theirs.pretrained_cfg if weights == "file" else {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    assert (config["pretrained_cfg"]["mean"], config["pretrained_cfg"]["std"]) == (
+        list(usual["mean"]),
+        list(usual["std"]),
+    )
+    pixels = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    given = pixels / 127.5 - 1
+    with torch.no_grad():
+        logits = ours(given).logits
+        torch.testing.assert_close(theirs((pixels / 255 - mean) / std), logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(made.probabilities(pixels), logits.softmax(1), rtol=1e-4, atol=1e-5)
+        again = TimmClassifier(
+            3, arch=arch, weights=File(file), mean=tuple(mean.flatten().tolist()), std=tuple(std.flatten().tolist())
+        ).eval()
+        torch.testing.assert_close(again(given).logits, logits, rtol=1e-4, atol=1e-5)
+        if parse_model_name("local-dir:x")[0] == "local-dir":  # timm 1.0.16
+            folder = timm.create_model(f"local-dir:{file.parent}", pretrained=True).eval()
+            torch.testing.assert_close(folder((pixels / 255 - mean) / std), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_what_timm_cannot_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(DakitError, match="small_images makes another resnet18 than timm's"):
+        TimmClassifier(3, arch="resnet18", small_images=True).formats()["timm"](tmp_path, ("a", "b", "c"), 32)
+    assert list(tmp_path.iterdir()) == []
