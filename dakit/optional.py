@@ -38,6 +38,44 @@ class HasIdentity(Protocol):
         ...
 
 
+class WeightsFile(NamedTuple):
+    """A file of weights that a component starts from.
+
+    Attributes:
+        file: its name.
+        network: whose weights, as their library calls them.
+        place: where it lies, or the file or folder where it would lie.
+        there: whether it is here.
+        size: in bytes; of a file that is not here what its library says of it; None = not known.
+        licence: of the weights, as their library states it; "" = it does not.
+        fetched_by: the library that can fetch it; "" = none can, as for a file that the recipe names by its path.
+    """
+
+    file: str
+    network: str
+    place: Path
+    there: bool
+    size: int | None
+    licence: str
+    fetched_by: str
+
+
+class NeedsWeights(Protocol):
+    """Whose components may start from a file of weights; static methods, asked with all parameters of a recipe."""
+
+    def weights_needed(self, **params: Any) -> Sequence[WeightsFile]:
+        """Which files; nothing is fetched."""
+        ...
+
+    def fetch_weights(self, observers: Sequence[Observer], /, **params: Any) -> None:
+        """Fetch what is not here, because the user asked for it: whole, checked, or not at all.
+
+        Raises:
+            DakitError: it cannot be had.
+        """
+        ...
+
+
 # ---------------------------------------------------------------------------------------- of a stage
 class RunsTogether(Protocol):
     """A stage or selector that all processes of a run call, sharing the work, see :mod:`dakit.processes`."""
@@ -213,7 +251,11 @@ def _sort(member: Any) -> Sort:
 
 
 OPTIONAL: Mapping[str, Mapping[str, Sort]] = {
-    kind: {name: _sort(member) for part in (HasVersion, HasIdentity, *parts) for name, member in _members(part).items()}
+    kind: {
+        name: _sort(member)
+        for part in (HasVersion, HasIdentity, NeedsWeights, *parts)
+        for name, member in _members(part).items()
+    }
     for kind, parts in _PARTS.items()
 }
 """For each kind the optional names that stand in a class, and what each is.

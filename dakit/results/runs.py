@@ -164,7 +164,7 @@ class Model:
         with torch.no_grad():
             parts = [
                 self.network(part.to(device).float() / 127.5 - 1).logits.float().softmax(1).cpu()
-                for part in pixels.split(batch_size)
+                for part in torch.split(pixels, batch_size)
                 if len(part)
             ]
         said = torch.cat([torch.zeros(0, len(self.classes)), *parts]).numpy()

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dakit.errors import DakitError
-from dakit.interfaces import restored
+from dakit.interfaces import File, restored
+from dakit.optional import WeightsFile
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -51,6 +52,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if broken:
         raise DakitError(f"weights {path}: {len(broken)} of {len(state)} tensors hold NaN or infinity: {broken[0]}")
     return dict(state)
+
+
+def named_file(file: File, network: str) -> WeightsFile:
+    """What there is to say of a file that a recipe names by its path; it is the user's to bring.
+
+    Args:
+        file: as the recipe has it.
+        network: that starts from it.
+    """
+    there = file.path.is_file()
+    return WeightsFile(file.path.name, network, file.path, there, file.path.stat().st_size if there else None, "", "")
 
 
 def _of_what(ours: Iterable[str], theirs: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -10,14 +11,16 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.hub import HASH_REGEX
 
 from dakit.data.sets import file_digests
 from dakit.errors import DakitError, did_you_mean
 from dakit.files import write_text
-from dakit.interfaces import File, Positive, Prediction, restored
-from dakit.optional import Exported, Write
+from dakit.interfaces import File, Observer, Positive, Prediction, restored
+from dakit.optional import Exported, WeightsFile, Write
 from dakit.parameters import checked
-from dakit.training.weights import load_weights, read_weights
+from dakit.training.fetching import download
+from dakit.training.weights import load_weights, named_file, read_weights
 
 _FILE = "model.safetensors"
 Channels = tuple[float, float, float]
@@ -46,8 +49,8 @@ class TimmClassifier(nn.Module):
     Args:
         classes: number of logits.
         arch: timm's name of the network, with a tag ("resnet50.a1_in1k") or without.
-        weights: "none", "default" (timm's for ``arch``; the file must be here already, nothing is
-            downloaded) or a state dict with timm's names, safetensors or ``torch.save``. A head of another
+        weights: "none", "default" (timm's for ``arch``; the file must be here already, or be asked for
+            with ``--fetch``) or a state dict with timm's names, safetensors or ``torch.save``. A head of another
             number of classes stays untrained, position embeddings of another size are interpolated; any other
             difference is an error.
         initialisation: "default" is timm's; "normal_002" draws every weight of a convolution or linear layer
@@ -269,6 +272,42 @@ class TimmClassifier(nn.Module):
         """The content of the default weights, which a recipe does not name: a part of every key."""
         return {"default": file_digests([_default_file(arch)])[0]} if weights == "default" else {}
 
+    @staticmethod
+    def weights_needed(*, arch: str, weights: str, **_: Any) -> list[WeightsFile]:
+        """The file that it starts from."""
+        if weights == "none":
+            return []
+        if weights != "default":
+            return [named_file(File(weights), arch)]
+        config, places = _places(arch)
+        found = next((place for place in places if place.is_file()), None)
+        name = _tagged(config)
+        if found is not None:
+            return [WeightsFile(found.name, name, found, True, found.stat().st_size, config.license or "", "timm")]
+        if config.hf_hub_id:
+            from huggingface_hub import constants, file_download
+
+            folder = file_download.repo_folder_name(repo_id=config.hf_hub_id, repo_type="model")
+            place, file = Path(constants.HF_HUB_CACHE) / folder, config.hf_hub_filename or "model.safetensors"
+        else:
+            place, file = places[-1], places[-1].name
+        return [WeightsFile(file, name, place, False, _bytes(arch), config.license or "", "timm")]
+
+    @staticmethod
+    def fetch_weights(observers: Sequence[Observer], /, *, arch: str, weights: str, **_: Any) -> None:
+        """From timm's hub, into its cache; where timm has another address alone, into torch's.
+
+        The hub's own SHA-256, which names the file in the cache, is compared with the content.
+        """
+        if weights != "default":
+            return
+        config, places = _places(arch)
+        if config.hf_hub_id:
+            _from_hub(config.hf_hub_id, (config.hf_hub_filename or "model.safetensors", "pytorch_model.bin"))
+        else:
+            digest = HASH_REGEX.search(places[-1].name)
+            download(config.url, places[-1], digest=digest.group(1) if digest else "", observers=observers)
+
 
 # What makes a transformer of timm take images of any size, best first; each family knows other ones.
 _ANY_SIZE: tuple[dict[str, Any], ...] = (
@@ -339,11 +378,16 @@ def _adapted(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     return state if convert is None else dict(convert(dict(state), network))
 
 
-def _default_file(arch: str) -> Path:
-    """Where timm's weights for ``arch`` lie on this machine.
+def _tagged(config: Any) -> str:
+    """A network with its weights, as timm calls them."""
+    return ".".join(filter(None, (config.architecture, config.tag)))
+
+
+def _places(arch: str) -> tuple[Any, list[Path]]:
+    """Timm's entry for the weights of ``arch``, and where their file may lie on this machine.
 
     Raises:
-        DakitError: nowhere; the message names the file and the place.
+        DakitError: timm has no weights for it.
     """
     import timm
     from huggingface_hub import try_to_load_from_cache
@@ -351,20 +395,71 @@ def _default_file(arch: str) -> Path:
     config = timm.get_pretrained_cfg(arch, allow_unregistered=True)
     if config is None or not config.has_weights:
         raise DakitError(f"timm has no pretrained weights for {arch}: set weights to none or to a file")
-    tagged = ".".join(filter(None, (config.architecture, config.tag)))
     checkpoints = Path(torch.hub.get_dir()) / "checkpoints"
-    places = [checkpoints / f"{tagged}.safetensors"]
+    places = [checkpoints / f"{_tagged(config)}.safetensors"]
     if config.url:
         places.append(checkpoints / Path(str(config.url)).name)
     if config.hf_hub_id:
         names = (config.hf_hub_filename or "model.safetensors", "pytorch_model.bin")
         cached = [try_to_load_from_cache(config.hf_hub_id, name) for name in names]
         places += [Path(place) for place in cached if isinstance(place, str)]
+    return config, places
+
+
+def _default_file(arch: str) -> Path:
+    """Where timm's weights for ``arch`` lie on this machine.
+
+    Raises:
+        DakitError: nowhere; the message names the file and the place.
+    """
+    config, places = _places(arch)
     for place in places:
         if place.is_file():
             return place
     raise DakitError(
-        f"the pretrained weights of {arch} are not on this machine, and nothing is downloaded unasked: bring "
-        f'the file model.safetensors of "{config.hf_hub_id or tagged}" and put it at {places[0]}, '
-        "or set weights to its path"
+        f"the pretrained weights of {arch} are not on this machine, and nothing is downloaded unasked: ask with "
+        "--fetch (`dakit run`, `dakit weights`), bring the file model.safetensors of "
+        f'"{config.hf_hub_id or _tagged(config)}" and put it at {places[0]}, or set weights to its path'
     )
+
+
+def _bytes(arch: str) -> int | None:
+    """How large the weights are in fp32; None where timm cannot make the network without memory."""
+    try:
+        with torch.device("meta"):
+            network, _ = _created(arch, None)
+    except (RuntimeError, NotImplementedError, DakitError):
+        return None
+    return sum(int(value.numel()) * int(value.element_size()) for value in network.state_dict().values())
+
+
+def _from_hub(repository: str, names: Sequence[str]) -> None:
+    """Fetch the first of some files that a repository of the hub has, by its own client.
+
+    Raises:
+        DakitError: it has none, cannot be reached or may not be, or another content came than it said.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    for name in names:
+        try:
+            file = Path(hf_hub_download(repository, name))
+        except Exception as error:  # of the client, of the HTTP library below it, of the disk
+            absent = isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
+            if absent and name != names[-1]:
+                continue
+            why = next(iter(str(error).strip().splitlines()), "")
+            raise DakitError(f"the weights of {repository} cannot be fetched: {type(error).__name__}: {why}") from error
+        blob = file.resolve()
+        if len(blob.name) == 64:  # a SHA-256, not the shorter digest of a small file
+            with open(blob, "rb") as content:
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+            if found != blob.name:
+                file.unlink()
+                blob.unlink(missing_ok=True)
+                raise DakitError(
+                    f"{repository}, {name}: another file than expected came: its SHA-256 begins {found[:8]}, expected "
+                    f"{blob.name[:8]}; it was thrown away"
+                )
+        return
