@@ -1,4 +1,7 @@
-"""Any network of timm as a classifier with maps."""
+"""Any network of timm as a classifier with maps.
+
+It is one thing: how a network is made, asked, started from weights and written again, all in timm's own terms.
+"""
 
 from __future__ import annotations
 
