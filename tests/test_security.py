@@ -192,7 +192,8 @@ def test_only_the_flag_fetches():
     assert calls["_receive"] == {"fetching.py:download"}
     assert calls["hf_hub_download"] == {"timm_classifier.py:_from_hub"}
     networks = {f"{library}_classifier.py:fetch_weights" for library in ("timm", "torchvision")}
-    assert calls["download"] | calls["_from_hub"] == networks
+    assert calls["download"] | calls["_from_hub"] == networks | {"extractors.py:fetch_extractor"}
+    assert calls["fetch_extractor"] == {"tsne_knn.py:fetch_weights", "feature_knn.py:fetch_weights"}
     assert calls["fetch_weights"] == {"weights.py:fetch"}
     assert calls["fetch_files"] == {"weights.py:weights", "run.py:run"}
 

@@ -10,12 +10,24 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from torch.hub import HASH_REGEX
+
 from dakit.errors import DakitError
 from dakit.files import to_disk
 from dakit.interfaces import Observer
 
 _CHUNK = 1 << 20
 _SECONDS = 60.0  # without a byte
+
+
+def digest_in(name: str) -> str:
+    """How the SHA-256 of a file begins by its name, as torch's hub writes it; "" where the name says nothing.
+
+    >>> digest_in("alexnet-owt-7be5be79.pth"), digest_in("net.pth")
+    ('7be5be79', '')
+    """
+    found = HASH_REGEX.search(name)
+    return found.group(1) if found else ""
 
 
 def download(url: str, place: Path, *, digest: str = "", observers: Iterable[Observer] = ()) -> None:

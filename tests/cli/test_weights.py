@@ -184,7 +184,7 @@ def test_torchvision_s_file(dakit, hub: Served, tmp_path: Path, monkeypatch: pyt
     code, _, err = dakit("weights", "r.yaml", "--variant", "large", "--fetch")
     assert code == 2
     assert "another file than expected came: " in err
-    monkeypatch.setattr("dakit_builtins.classifiers.torchvision_classifier.HASH_REGEX", _Nothing())
+    monkeypatch.setattr("dakit.training.fetching.HASH_REGEX", _Nothing())
     (found,) = listed(dakit, "--variant", "large", "--fetch")
     assert (found["there"], found["size"]) == (True, len(content))
     assert (tmp_path / "torch" / "hub" / "checkpoints" / name).read_bytes() == content

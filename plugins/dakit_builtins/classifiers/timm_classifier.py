@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.hub import HASH_REGEX
 
 from dakit.data.sets import file_digests
 from dakit.errors import DakitError, did_you_mean
@@ -22,7 +21,7 @@ from dakit.files import write_text
 from dakit.interfaces import File, Observer, Positive, Prediction, restored
 from dakit.optional import Exported, WeightsFile, Write
 from dakit.parameters import checked
-from dakit.training.fetching import download
+from dakit.training.fetching import digest_in, download
 from dakit.training.weights import load_weights, named_file, read_weights
 
 _FILE = "model.safetensors"
@@ -308,8 +307,7 @@ class TimmClassifier(nn.Module):
         if config.hf_hub_id:
             _from_hub(config.hf_hub_id, (config.hf_hub_filename or "model.safetensors", "pytorch_model.bin"))
         else:
-            digest = HASH_REGEX.search(places[-1].name)
-            download(config.url, places[-1], digest=digest.group(1) if digest else "", observers=observers)
+            download(config.url, places[-1], digest=digest_in(places[-1].name), observers=observers)
 
 
 # What makes a transformer of timm take images of any size, best first; each family knows other ones.

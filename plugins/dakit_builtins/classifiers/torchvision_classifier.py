@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.hub import HASH_REGEX
 
 from dakit.errors import DakitError
 from dakit.interfaces import File, Observer, Prediction, restored
 from dakit.optional import WeightsFile
 from dakit.parameters import checked
-from dakit.training.fetching import download
+from dakit.training.fetching import digest_in, download
 from dakit.training.weights import load_weights, named_file
 
 # Below this size in pixels a max-pool is left without input.
@@ -136,8 +135,7 @@ class TorchvisionClassifier(nn.Module):
         """Torchvision's file, whose name holds the beginning of its SHA-256."""
         if weights == "default":
             entry, place = _default(arch)
-            digest = HASH_REGEX.search(place.name)
-            download(entry.url, place, digest=digest.group(1) if digest else "", observers=observers)
+            download(entry.url, place, digest=digest_in(place.name), observers=observers)
 
 
 def _default(arch: str) -> tuple[Any, Path]:
