@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
-from typing import Any, Literal, Protocol, TypeVar, get_type_hints
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,44 @@ class HasIdentity(Protocol):
 
     def identity(self, **params: Any) -> Any:
         """What they depend on, as plain JSON values."""
+        ...
+
+
+class WeightsFile(NamedTuple):
+    """A file of weights that a component starts from.
+
+    Attributes:
+        file: its name.
+        network: whose weights, as their library calls them.
+        place: where it lies, or the file or folder where it would lie.
+        there: whether it is here.
+        size: in bytes; of a file that is not here what its library says of it; None = not known.
+        licence: of the weights, as their library states it; "" = it does not.
+        fetched_by: the library that can fetch it; "" = none can, as for a file that the recipe names by its path.
+    """
+
+    file: str
+    network: str
+    place: Path
+    there: bool
+    size: int | None
+    licence: str
+    fetched_by: str
+
+
+class NeedsWeights(Protocol):
+    """Whose components may start from a file of weights; static methods, asked with all parameters of a recipe."""
+
+    def weights_needed(self, **params: Any) -> Sequence[WeightsFile]:
+        """Which files; nothing is fetched."""
+        ...
+
+    def fetch_weights(self, observers: Sequence[Observer], /, **params: Any) -> None:
+        """Fetch what is not here, because the user asked for it: whole, checked, or not at all.
+
+        Raises:
+            DakitError: it cannot be had.
+        """
         ...
 
 
@@ -81,6 +119,35 @@ class HasStem(Classifier, Protocol):
 
     def stem(self, images: Tensor, /) -> Tensor:
         """The output ``(B, C, H, W)`` of the first convolution on images ``(B, 3, H, W)`` in [-1, 1]."""
+        ...
+
+
+class Exported(NamedTuple):
+    """A classifier that was written in a format of its own.
+
+    Attributes:
+        file: the name of the file.
+        takes: what it takes and gives, in a sentence or two, for the model card.
+        code: Python that needs no dakit and is run beside the file: it imports what it needs beside ``np`` and
+            ``torch``, sets ``classes`` and defines ``probabilities(images)``, from uint8 ``(B, 3, size, size)``.
+        probabilities: the file read back by its own library: from such images to ``(B, K)``.
+    """
+
+    file: str
+    takes: str
+    code: str
+    probabilities: Callable[[Tensor], Tensor]
+
+
+Write = Callable[[Path, tuple[str, ...], int], Exported]
+"""Writes a network into a folder that is there, given the names of the classes and the images' size in pixels."""
+
+
+class HasFormats(Classifier, Protocol):
+    """A classifier that its own library can read again, from files of its own format (``dakit export --format``)."""
+
+    def formats(self) -> Mapping[str, Write]:
+        """By the format's name."""
         ...
 
 
@@ -163,7 +230,7 @@ _PARTS: Mapping[str, tuple[type, ...]] = {
     "dataset": (HasFingerprint, Readable),
     "translator": (),
     "discriminator": (),
-    "classifier": (HasStem,),
+    "classifier": (HasStem, HasFormats),
     "transfer_loss": (Condenses, ZeroWhenEqual),
     "selector": (RunsTogether, Embeds),
     "estimator": (ChecksInputs,),
@@ -191,7 +258,11 @@ def _sort(member: Any) -> Sort:
 
 
 OPTIONAL: Mapping[str, Mapping[str, Sort]] = {
-    kind: {name: _sort(member) for part in (HasVersion, HasIdentity, *parts) for name, member in _members(part).items()}
+    kind: {
+        name: _sort(member)
+        for part in (HasVersion, HasIdentity, NeedsWeights, *parts)
+        for name, member in _members(part).items()
+    }
     for kind, parts in _PARTS.items()
 }
 """For each kind the optional names that stand in a class, and what each is.

@@ -180,7 +180,7 @@ def test_the_contract_stands_on_the_hooks_alone():
 def test_built_ins_use_public_names_and_never_one_another():
     allowed = (
         "dakit.interfaces", "dakit.optional", "dakit.errors", "dakit.hookspecs", "dakit.files", "dakit.data",
-        "dakit.training.weights",
+        "dakit.training.weights", "dakit.training.fetching",
         "dakit.training.surroundings", "dakit.processes", "dakit.parameters", "dakit.cli.common",
         "dakit.pipeline.progress", "dakit_builtins.layers", "dakit_builtins.winograd", "dakit_builtins.prepare",
         "dakit_builtins.datasets.expressions", "dakit_builtins.selectors.dealing",

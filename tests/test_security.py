@@ -159,6 +159,9 @@ def test_no_source_pickles_or_fetches(path):
         "cloudpickle", "dill", "marshal", "shelve", "joblib", "urllib.request", "requests", "http.client", "httpx",
         "ftplib", "socketserver", "smtplib",
     }  # fmt: skip
+    if path.name == "fetching.py":  # what --fetch asks for alone, see below
+        forbidden -= {"urllib.request", "http.client"}
+    hub = {"hf_hub_download"} if path.name == "timm_classifier.py" else set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
@@ -169,7 +172,30 @@ def test_no_source_pickles_or_fetches(path):
             here = f"line {node.lineno}: {called}"
             assert called != "torch.save" or path.name == "faces.py", here  # for kornia, in a folder of that moment
             assert called not in {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "compile"}, here
-            assert called.rpartition(".")[2] not in {"load_state_dict_from_url", "hf_hub_download", "urlretrieve"}, here
+            fetches = {"load_state_dict_from_url", "hf_hub_download", "urlretrieve"} - hub
+            assert called.rpartition(".")[2] not in fetches, here
+
+
+def test_only_the_flag_fetches():
+    """What reaches a network is called by `fetch_weights` of a component, that by `dakit.pipeline.weights.fetch`, and
+    that by `dakit weights --fetch` and `dakit run --fetch`.
+    """
+    calls: dict[str, set[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.Call):
+                        called = ast.unparse(inner.func).rpartition(".")[2]
+                        calls.setdefault(called, set()).add(f"{path.name}:{node.name}")
+    assert calls["urlopen"] == {"fetching.py:_receive"}
+    assert calls["_receive"] == {"fetching.py:download"}
+    assert calls["hf_hub_download"] == {"timm_classifier.py:_from_hub"}
+    networks = {f"{library}_classifier.py:fetch_weights" for library in ("timm", "torchvision")}
+    assert calls["download"] | calls["_from_hub"] == networks | {"extractors.py:fetch_extractor"}
+    assert calls["fetch_extractor"] == {"tsne_knn.py:fetch_weights", "feature_knn.py:fetch_weights"}
+    assert calls["fetch_weights"] == {"weights.py:fetch"}
+    assert calls["fetch_files"] == {"weights.py:weights", "run.py:run"}
 
 
 # ------------------------------------------------------------------------------------------ network

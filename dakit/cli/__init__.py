@@ -33,6 +33,7 @@ from dakit.cli import (
     schema,
     translate,
     verify,
+    weights,
 )
 from dakit.errors import DakitError
 
@@ -48,6 +49,7 @@ app = typer.Typer(
 app.command("init")(init.init)
 app.add_typer(prepare.group, name="prepare")
 app.command("doctor")(doctor.doctor)
+app.command("weights")(weights.weights)
 app.command("run")(run.run)
 app.command("curve")(curve.curve)
 app.command("plan")(plan.plan)

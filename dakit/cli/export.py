@@ -13,7 +13,7 @@ from dakit.cli.common import Json, OfFold, PluginFiles, Row, RunArgument, Seed, 
 
 def export(
     run: RunArgument,
-    kind: Annotated[str, typer.Option("--format", metavar="F", help="onnx, or torch (a torch.export program).")],
+    kind: Annotated[str, typer.Option("--format", metavar="F", help="onnx, torch (a torch.export program), or timm.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A new folder for the model and its card.")],
     row: Row = None,
     seed: Seed = None,

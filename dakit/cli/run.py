@@ -23,6 +23,7 @@ from dakit.cli.common import (
     load,
     terminal,
 )
+from dakit.errors import DakitError
 
 
 def run(
@@ -36,6 +37,9 @@ def run(
     fresh: Annotated[
         list[str] | None, typer.Option("--fresh", metavar="STAGE", help="Make this stage anew; repeatable.")
     ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="First download the pretrained weights that are not here.")
+    ] = False,
     observe: Observe = None,
     out: Out = None,
     plugin: PluginFiles = None,
@@ -50,9 +54,20 @@ def run(
     loaded = load(recipe, profile, set_, plugin, observe)
     named = {spec.factory for spec in loaded.observers}
     console = terminal(stderr=as_json)
+    rows = chosen_rows(loaded, variant, all_variants)
+    if fetch:
+        from contextlib import closing
+
+        from dakit.pipeline.weights import fetch as fetch_files
+        from dakit.pipeline.weights import needed
+
+        if processes.count() > 1:
+            raise DakitError(f"--fetch: of one process alone; before the others: dakit weights {recipe} --fetch")
+        with closing(TerminalProgress()) as progress:
+            fetch_files(needed(loaded, rows), [progress])
     outcome = pipeline.run(
         loaded,
-        rows=chosen_rows(loaded, variant, all_variants),
+        rows=rows,
         out=out,
         until=until,
         fold=fold,

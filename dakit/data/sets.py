@@ -212,7 +212,7 @@ def read_image(
             if getattr(opened, "is_animated", False) and opened.format != "MPO":  # MPO: a photograph and its preview
                 raise ValueError(f"it holds {getattr(opened, 'n_frames', 2)} images, but one is expected")
             opened.draft("RGB", (size, size))  # JPEG: decode near the size needed
-            image = sized(in_rgb(_upright(opened, eight_bits(opened, range))), size, fit)
+            image = sized(in_rgb(upright(opened, eight_bits(opened, range))), size, fit)
     except RangeUnknown as error:
         raise RangeUnknown(f"{shown(path)}: cannot be read as an image: {error}") from error
     except UnidentifiedImageError as error:
@@ -240,8 +240,8 @@ def sized(image: Image.Image, size: int, fit: Literal["crop", "squash"]) -> Imag
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def _upright(opened: Image.Image, decoded: Image.Image) -> Image.Image:
-    """``decoded``, turned as the file's EXIF data ask for; these are read and never written anew."""
+def upright(opened: Image.Image, decoded: Image.Image) -> Image.Image:
+    """``decoded``, turned as ``opened``'s EXIF data ask for; these are read and never written anew."""
     opened.load()  # a TIFF is turned by Pillow when it is decoded
     try:
         turn = _UPRIGHT.get(opened.getexif().get(0x0112, 1))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import yaml
 
 from dakit.errors import DakitError
+from dakit.optional import Exported
 from dakit.report.tables import plain_markdown, remarks, to_markdown
 from dakit.report.values import value_of
 from dakit.results.record import gathered
@@ -24,8 +25,7 @@ fold {fold}: the network that stage `{stage}` {made}, {weights:,} weights.
 
 ## Use
 
-`{file}` takes `images`, uint8 RGB `(batch, 3, {size}, {size})`, and gives `probabilities`, float32 `(batch, {count})`,
-in the order of the classes above. Scaling is inside. On {images} of {whose} no probability differs from
+{takes} On {images} of {whose} no probability differs from
 the original's by more than {difference:.1e} (fp32 on a CPU; in batches of up to 64, and the first alone).
 
 ```python
@@ -83,6 +83,28 @@ def read(path):  # as dakit reads 8-bit images without transparency
 _CROP = "ImageOps.fit(image, ({size}, {size}), Image.Resampling.BILINEAR)  # the largest centred square"
 _SQUASH = "image.resize(({size}, {size}), Image.Resampling.BILINEAR)  # the whole image"
 
+_TAKES = """\
+`{file}` takes `images`, uint8 RGB `(batch, 3, {size}, {size})`, and gives `probabilities`, float32 `(batch, {count})`,
+in the order of the classes above. Scaling is inside."""
+
+_OWN = """\
+import sys
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+{code}
+
+
+{read}
+
+
+images = torch.from_numpy(np.stack([read(path) for path in sys.argv[1:]]))
+with torch.no_grad():
+    rows = probabilities(images)
+for path, row in zip(sys.argv[1:], rows):
+    print(path, classes[row.argmax()], float(row.max()))"""
+
 _USE = {
     "model.onnx": """\
 import json
@@ -138,7 +160,16 @@ class Agreement(NamedTuple):
     tested: bool
 
 
-def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str, agreement: Agreement) -> str:
+def model_card(
+    run: Run,
+    row: str,
+    seed: int,
+    fold: int,
+    model: Model,
+    file: str,
+    agreement: Agreement,
+    own: Exported | None = None,
+) -> str:
     """Markdown: what it is, how to use it, numbers, data, choice, limits, versions and the whole recipe.
 
     Args:
@@ -147,8 +178,9 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         seed: of the round,
         fold: and its fold.
         model: the classifier.
-        file: its file's name, ``model.onnx`` or ``model.pt2``.
+        file: its file's name, ``model.onnx`` or ``model.pt2``; any other where it is in a format of its own.
         agreement: with the original.
+        own: what there is to say of that format.
     """
     about = run.about
     above = run.jobs_of(row, seed, fold).values()
@@ -169,6 +201,7 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         alone = f"This very classifier: {metric.heading} {value} on {len(evaluation.labels)} test images."
     beneath = remarks(numbered, {}, None)
     fit = (_CROP if model.fit == "crop" else _SQUASH).format(size=model.size)
+    read = _READ.format(size=model.size, fit=fit)
     return _CARD.format(
         title=plain_markdown(recipe.get("title") or recipe["recipe"]),
         row=row,
@@ -182,12 +215,12 @@ def model_card(run: Run, row: str, seed: int, fold: int, model: Model, file: str
         made="trained" if _trained_by_dakit(model) else f"(`{model.origin.do}`) made",
         means=_means(len(rounds), len(run.rounds_of(row)), evaluation is not None),
         weights=sum(p.numel() for p in model.network.parameters()),
-        file=file,
+        takes=own.takes if own else _TAKES.format(file=file, size=model.size, count=len(model.classes)),
         size=model.size,
         images=agreement.images,
         whose="the run's test images" if agreement.tested else "the images named at export",
         difference=agreement.difference,
-        snippet=_USE[file].format(read=_READ.format(size=model.size, fit=fit)),
+        snippet=_OWN.format(code=own.code, read=read) if own else _USE[file].format(read=read),
         measured=_measured(metric),
         chance=f" Chance is {100 * metric.guess(len(model.classes)):.1f}." if metric.guess else "",
         numbers=to_markdown(numbered) if numbered else "Nothing was evaluated.",

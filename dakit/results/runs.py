@@ -12,8 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
+from dakit.data.given import Given, given_images
 from dakit.data.sets import read_image
 from dakit.errors import DakitError, did_you_mean
 from dakit.interfaces import Engine
@@ -135,6 +139,37 @@ class Model:
         """
         return read_image(path, self.size, self.fit, self.range)
 
+    @undisturbed()
+    def predict(self, images: Given, *, batch_size: int = 64) -> npt.NDArray[np.float32]:
+        """What a classifier says of images at hand: the probability of each class, in the order of ``classes``.
+
+        Each image is brought to the size that the network takes as a file would be. Computed where the network is (on
+        the CPU, unless it was moved), in fp32.
+
+        Args:
+            images: a path, a PIL image, a uint8 array or tensor, or several, see
+                :func:`dakit.data.given.given_images`.
+            batch_size: images per forward pass; does not change the result beyond rounding.
+
+        Returns:
+            float32 ``(K,)`` for one image, ``(N, K)`` for several.
+
+        Raises:
+            DakitError: it is a translator, or an image cannot be read or is not of values from 0 to 255.
+        """
+        if not self.classes:
+            raise DakitError(f"{self.origin}: is a translator, which predicts no class; see `dakit translate`")
+        pixels, alone = given_images(images, self.size, self.fit, self.read)
+        device = next(iter(self.network.state_dict().values()), pixels).device
+        with torch.no_grad():
+            parts = [
+                self.network(part.to(device).float() / 127.5 - 1).logits.float().softmax(1).cpu()
+                for part in torch.split(pixels, batch_size)
+                if len(part)
+            ]
+        said = torch.cat([torch.zeros(0, len(self.classes)), *parts]).numpy()
+        return said[0] if alone else said
+
 
 @dataclass(frozen=True)
 class Run:
@@ -223,12 +258,20 @@ class Run:
         ]
 
     @undisturbed()
-    def classifier(self, row: str, seed: int, fold: int) -> Model:
+    def classifier(self, row: str | None = None, seed: int | None = None, fold: int | None = None) -> Model:
         """The classifier that a row's evaluation tests.
+
+        Args:
+            row: of the table; None = the recipe's method, see :attr:`method`.
+            seed: of the round,
+            fold: and its fold; None = the first that there is.
 
         Raises:
             DakitError: there is none or several, it is not finished, was altered, or needs a plugin that is not here.
         """
+        row = row or self.method
+        rounds = [one for one in self.rounds_of(row) if seed in (None, one[0]) and fold in (None, one[1])]
+        seed, fold = rounds[0] if rounds else (seed or 0, fold or 0)
         above = self.jobs_of(row, seed, fold)
         final, model = self._tested(row, above)
         assert final.evaluates is not None

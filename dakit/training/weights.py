@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dakit.errors import DakitError
-from dakit.interfaces import restored
+from dakit.interfaces import File, restored
+from dakit.optional import WeightsFile
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -53,6 +54,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
+def named_file(file: File, network: str) -> WeightsFile:
+    """What there is to say of a file that a recipe names by its path; it is the user's to bring.
+
+    Args:
+        file: as the recipe has it.
+        network: that starts from it.
+    """
+    there = file.path.is_file()
+    return WeightsFile(file.path.name, network, file.path, there, file.path.stat().st_size if there else None, "", "")
+
+
 def _of_what(ours: Iterable[str], theirs: Iterable[str]) -> str:
     """Whose weights have none of the names that were expected."""
     if {name.removeprefix("network.") for name in theirs} & set(ours):
@@ -60,7 +72,14 @@ def _of_what(ours: Iterable[str], theirs: Iterable[str]) -> str:
     return "these are weights of another architecture"
 
 
-def load_weights(network: nn.Module, path: Path, *, head: str, arch: str) -> None:
+def load_weights(
+    network: nn.Module,
+    path: Path,
+    *,
+    head: str | tuple[str, ...],
+    arch: str,
+    adapt: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
+) -> None:
     """Load a state dict into a network; a head of another shape stays as it is.
 
     Nothing is done where the network is :func:`~dakit.interfaces.restored` and will be given all of its weights.
@@ -68,19 +87,29 @@ def load_weights(network: nn.Module, path: Path, *, head: str, arch: str) -> Non
     Args:
         network: takes the weights.
         path: see :func:`read_weights`.
-        head: the name of the last layer within the network.
+        head: the name of the last layer within the network; of several, each.
         arch: what the network is called, for messages.
+        adapt: makes weights of another shape under the same names fit, such as position embeddings of another image
+            size; asked only where beside the head some differ in shape and none in name.
 
     Raises:
         DakitError: the file cannot be read, or more than the head differs.
     """
     if restored():
         return
+    heads = (head,) if isinstance(head, str) else head
     state = read_weights(path)
-    theirs = {name: tuple(value.shape) for name, value in state.items()}
     ours = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    body = [name for name in differ if name.rpartition(".")[0] != head]
+
+    def shapes() -> tuple[dict[str, tuple[int, ...]], list[str], list[str]]:
+        theirs = {name: tuple(value.shape) for name, value in state.items()}
+        differ = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+        return theirs, differ, [name for name in differ if name.rpartition(".")[0] not in heads]
+
+    theirs, differ, body = shapes()
+    if body and adapt is not None and all(name in ours and name in theirs for name in body):
+        state = adapt(state)
+        theirs, differ, body = shapes()
     if body:
         listed = "".join(
             f"\n  {name}: {theirs.get(name, 'missing')}, expected {ours.get(name, 'nothing')}" for name in body[:5]

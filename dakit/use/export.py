@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dakit.errors import DakitError, did_you_mean
 from dakit.files import write_text
-from dakit.optional import Readable, offers
+from dakit.optional import HasFormats, Readable, offers
 from dakit.report.card import Agreement, model_card
 from dakit.results.runs import Model, Run
 from dakit.training.surroundings import undisturbed
@@ -66,7 +66,8 @@ def export(
         row: of its table.
         seed: of the round,
         fold: and its fold.
-        kind: "onnx" or "torch" (a program of torch.export).
+        kind: "onnx", "torch" (a program of torch.export), or a format of the network's own, see
+            :class:`~dakit.optional.HasFormats`, such as "timm".
         out: the folder; must not be there yet.
         check: images to compare on instead of the run's own.
 
@@ -77,12 +78,12 @@ def export(
         DakitError: no such kind, ``out`` is there, the classifier cannot be had or exported, the images for
             the comparison are not those of the run, or the two do not agree. Nothing is left behind then.
     """
-    if kind not in FORMATS:
-        raise DakitError(f'there is no format "{kind}"{did_you_mean(kind, FORMATS)}')
+    model = run.classifier(row, seed, fold)
+    others = model.network.formats() if offers(model.network, HasFormats) else {}
+    if kind not in {**FORMATS, **others}:
+        raise DakitError(f'there is no format "{kind}"{did_you_mean(kind, [*FORMATS, *others])}')
     if out.exists():
         raise DakitError(f"--out {out}: is there already; nothing was written")
-    form = FORMATS[kind]
-    model = run.classifier(row, seed, fold)
     images, stored = _given(model, check) if check else _tested(run, row, seed, fold)
     about = json.dumps(
         {
@@ -97,20 +98,26 @@ def export(
         part.mkdir(parents=True)
         deployed = Deployed(model.network.requires_grad_(False)).eval()
         try:
-            form.write(deployed, images[:1].repeat(2, 1, 1, 1), part / form.file, about)
+            if kind in others:
+                own = others[kind](part, model.classes, model.size)
+                file, load = own.file, own.probabilities
+            else:
+                form, own = FORMATS[kind], None
+                form.write(deployed, images[:1].repeat(2, 1, 1, 1), part / form.file, about)
+                file, load = form.file, form.load(part / form.file)
         except (DakitError, OSError):
             raise
         except Exception as error:  # whatever a stranger's network makes the exporter raise
             why = str(error).strip().partition("\n")[0]
             raise DakitError(f"{model.origin}: cannot be exported as {kind}: {type(error).__name__}: {why}") from error
-        agreement = compare(deployed, form.load(part / form.file), images, stored)
-        write_text(part / "MODEL_CARD.md", model_card(run, row, seed, fold, model, form.file, agreement))
+        agreement = compare(deployed, load, images, stored)
+        write_text(part / "MODEL_CARD.md", model_card(run, row, seed, fold, model, file, agreement, own))
         part.rename(out)
     except OSError as error:
         raise DakitError(f"--out {out}: cannot be written: {error.strerror}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return out / form.file, agreement
+    return out / file, agreement
 
 
 def compare(

@@ -91,6 +91,35 @@ def test_a_classifier_says_what_was_evaluated(made: Outcome, toys: Path) -> None
     assert opened.classifier("s2t", 0, 1).origin.stage == "pretrain"
 
 
+def test_a_classifier_predicts_images_at_hand(made: Outcome, toys: Path, tmp_path: Path) -> None:
+    opened = open_run(made.folder, plugins=[toys])
+    model = opened.classifier("cycleat", 0, 1)
+    evaluation = opened.rounds("cycleat")[1].evaluation
+    target = toy_module.toy_images(4, None, people=4, shift=20)
+    images = torch.stack([target[int(i)].image for i in evaluation.indices])
+    found = model.predict(images, batch_size=3)
+    assert (found.dtype, found.shape) == (np.float32, evaluation.probabilities.shape)
+    np.testing.assert_allclose(found, evaluation.probabilities, atol=1e-6)
+    pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+    np.testing.assert_array_equal(model.predict(pictures), model.predict(images))
+    pictures[0].save(tmp_path / "0.png")
+    assert model.predict(tmp_path / "0.png").shape == (2,)
+    np.testing.assert_allclose(model.predict(str(tmp_path / "0.png")), evaluation.probabilities[0], atol=1e-6)
+    assert model.predict([]).shape == (0, 2)
+    with pytest.raises(DakitError, match=r"stage_2 .*: is a translator, which predicts no class"):
+        opened.translator("cycleat", 0, 0).predict(images)
+
+
+def test_the_method_s_first_classifier_is_the_default(made: Outcome, toys: Path) -> None:
+    opened = open_run(made.folder, plugins=[toys])
+    for given, origin in (((), ("cycleat", 0)), (("cycleat", None, 1), ("cycleat", 1)), (("s2t",), ("s2t", 0))):
+        job = opened.classifier(*given).origin
+        assert (opened.classifier(*given).origin.seed, job.fold) == (0, origin[1])
+        assert job == opened.classifier(origin[0], 0, origin[1]).origin
+    with pytest.raises(DakitError, match="cycleat was not run with seed 0 fold 7; there are: seed 0 fold 0, seed 0"):
+        opened.classifier(fold=7)
+
+
 def test_a_translator_makes_the_images_of_synthesise(made: Outcome, toys: Path) -> None:
     opened = open_run(made.folder, plugins=[toys])
     model = opened.translator("cycleat", 0, 0)

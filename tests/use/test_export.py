@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import dakit.use.export
@@ -126,6 +128,91 @@ def test_the_built_in_classifiers_are_exported(name, params, size, kind, registr
     form = dakit.use.export.FORMATS[kind]
     form.write(model, images[:2], tmp_path / form.file, "{}")
     assert compare(model, form.load(tmp_path / form.file), images, None).images == 70
+
+
+# ---------------------------------------------------------------------------------------- timm's own format
+@pytest.fixture(scope="module")
+def of_timm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``photos`` and a ``run`` on them with a network of timm that starts from a file of timm's names."""
+    root = tmp_path_factory.mktemp("of_timm")
+    rng = np.random.default_rng(0)
+    for k, name in enumerate("ab"):
+        (root / "photos" / name).mkdir(parents=True)
+        for i in range(6):
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            pixels[..., k] //= 4
+            Image.fromarray(pixels).save(root / "photos" / name / f"{i}.png")
+    rows = [f"{name}/{i}.png,{name}" for i in range(6) for name in "ab"]
+    (root / "photos" / "list.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit").state_dict(), root / "start.safetensors")
+    net = f"timm, arch: test_vit, weights: {root}/start.safetensors"
+    text = SKIPPED.replace("resnet_cifar, depth: 8, width: 2", net).replace("size: 8", "size: 32")
+    (root / "r.yaml").write_text(text.replace("ROOT", str(root)).replace("skipped", "of_timm"))
+    run(load_recipe(root / "r.yaml"), out=root / "run")
+    return root
+
+
+def test_a_network_of_timm_goes_out_under_timm_s_names_and_in_again(of_timm, tmp_path):
+    """And all formats say the same of the same pixels."""
+    again = open_run(of_timm / "run")
+    model = again.classifier()
+    files = sorted((of_timm / "photos").glob("*/*.png"))
+    pixels = np.stack([np.asarray(Image.open(file)).transpose(2, 0, 1) for file in files])
+    expected = model.predict(files)
+    for kind in ("timm", "onnx", "torch"):
+        export(again, "adapt", 0, 0, kind=kind, out=tmp_path / kind)
+    assert sorted(path.name for path in (tmp_path / "timm").iterdir()) == [
+        "MODEL_CARD.md", "config.json", "model.safetensors",
+    ]  # fmt: skip
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"images": pixels})[0], expected, atol=1e-5)
+    program = torch.export.load(tmp_path / "torch" / "model.pt2").module()
+    np.testing.assert_allclose(program(torch.from_numpy(pixels)).numpy(), expected, atol=1e-5)
+    theirs = timm.create_model(
+        "test_vit", num_classes=2, checkpoint_path=str(tmp_path / "timm" / "model.safetensors"),
+        dynamic_img_size=True, dynamic_img_pad=True,
+    ).eval()  # fmt: skip
+    config = theirs.pretrained_cfg
+    mean, std = (torch.tensor(config[name]).view(3, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        logits = theirs((torch.from_numpy(pixels) / 255 - mean) / std)
+        torch.testing.assert_close(
+            model.network(torch.from_numpy(pixels) / 127.5 - 1).logits, logits, rtol=1e-4, atol=1e-5
+        )
+    np.testing.assert_allclose(logits.softmax(1), expected, atol=1e-5)
+    # In again: a row that trains nothing further gives the same.
+    text = (of_timm / "r.yaml").read_text().replace(str(of_timm / "start"), str(tmp_path / "timm" / "model"))
+    (tmp_path / "r.yaml").write_text(text)
+    spec = load_recipe(tmp_path / "r.yaml").plan("adapt").stages[0].spec.params["classifier"]
+    with torch.no_grad():
+        back = spec.build(2).eval()(torch.from_numpy(pixels) / 127.5 - 1)
+    torch.testing.assert_close(back.logits, logits, rtol=1e-4, atol=1e-5)
+
+
+def test_the_card_of_timm_s_format_says_what_dakit_says(of_timm, tmp_path):
+    again = open_run(of_timm / "run")
+    _, agreement = export(again, "adapt", 0, 0, kind="timm", out=tmp_path / "out")
+    assert agreement.tested
+    card = (tmp_path / "out" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "`model.safetensors` holds the weights of timm's `test_vit` under timm's names" in card
+    code = card.split("```python\n")[1].split("```")[0]
+    files = sorted((of_timm / "photos").glob("a/*.png"))
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, files)], cwd=tmp_path / "out", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    model = again.classifier()
+    for line, file in zip(done.stdout.splitlines(), files, strict=True):
+        path, name, probability = line.rsplit(" ", 2)
+        best = model.predict(file)
+        assert (path, name) == (str(file), model.classes[best.argmax()])
+        assert float(probability) == pytest.approx(float(best.max()), abs=1e-5)
+
+
+def test_another_network_has_no_format_of_timm(opened, tmp_path):
+    with pytest.raises(DakitError, match=r'there is no format "timm"; there are: onnx, torch$'):
+        export(opened, "cycle", 0, 1, kind="timm", out=tmp_path / "out")
 
 
 # ---------------------------------------------------------------------------------------- mistakes

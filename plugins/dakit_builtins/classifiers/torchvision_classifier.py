@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dakit.errors import DakitError
-from dakit.interfaces import File, Prediction, restored
+from dakit.interfaces import File, Observer, Prediction, restored
+from dakit.optional import WeightsFile
 from dakit.parameters import checked
-from dakit.training.weights import load_weights
+from dakit.training.fetching import digest_in, download
+from dakit.training.weights import load_weights, named_file
 
 # Below this size in pixels a max-pool is left without input.
 _SMALLEST = {"alexnet": 63, "vgg19": 32}
@@ -36,8 +39,8 @@ class TorchvisionClassifier(nn.Module):
     Args:
         classes: number of logits.
         arch: "alexnet" or "vgg19".
-        weights: "none", "default" (torchvision's ImageNet weights; the file must be here already, nothing is
-            downloaded) or a state dict with torchvision's names, safetensors or ``torch.save``. A head of
+        weights: "none", "default" (torchvision's ImageNet weights; the file must be here already, or be asked for
+            with ``--fetch``) or a state dict with torchvision's names, safetensors or ``torch.save``. A head of
             another number of classes stays untrained; any other difference is an error.
         initialisation: "default" is torchvision's; "normal_002" draws every weight of a convolution or
             linear layer from N(0, 0.02) and sets biases to 0 (CycleAT, section 4.2).
@@ -114,6 +117,34 @@ class TorchvisionClassifier(nn.Module):
     def _normalise(self, images: Tensor) -> Tensor:
         return images if self.mean is None or self.std is None else (images - self.mean) / self.std
 
+    @staticmethod
+    def weights_needed(*, arch: str, weights: str, **_: Any) -> list[WeightsFile]:
+        """The file that it starts from."""
+        if weights == "none":
+            return []
+        if weights != "default":
+            return [named_file(File(weights), arch)]
+        entry, place = _default(arch)
+        megabytes = entry.meta.get("_file_size")
+        size = place.stat().st_size if place.is_file() else megabytes and int(megabytes * 2**20)
+        name = f"{arch} {entry.name}"
+        return [WeightsFile(place.name, name, place, place.is_file(), size, "", "torchvision")]
+
+    @staticmethod
+    def fetch_weights(observers: Sequence[Observer], /, *, arch: str, weights: str, **_: Any) -> None:
+        """Torchvision's file, whose name holds the beginning of its SHA-256."""
+        if weights == "default":
+            entry, place = _default(arch)
+            download(entry.url, place, digest=digest_in(place.name), observers=observers)
+
+
+def _default(arch: str) -> tuple[Any, Path]:
+    """Torchvision's entry for the weights, and where their file lies or would lie."""
+    import torchvision
+
+    entry = torchvision.models.get_model_weights(arch).DEFAULT
+    return entry, Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rpartition("/")[2]
+
 
 def _default_file(arch: str) -> Path:
     """Where torchvision's weights for ``arch`` lie on this machine.
@@ -121,13 +152,11 @@ def _default_file(arch: str) -> Path:
     Raises:
         DakitError: nowhere; the message names the file and the place.
     """
-    import torchvision
-
-    url: str = torchvision.models.get_model_weights(arch).DEFAULT.url
-    place = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    _, place = _default(arch)
     if not place.is_file():
         raise DakitError(
             f"the pretrained weights of {arch} are not on this machine, and nothing is downloaded unasked: "
-            f"bring torchvision's file {place.name} and put it at {place}, or set weights to its path"
+            f"ask with --fetch (`dakit run`, `dakit weights`), bring torchvision's file {place.name} and put it at "
+            f"{place}, or set weights to its path"
         )
     return place

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from dakit.data.sets import file_digests
 from dakit.errors import DakitError
-from dakit.interfaces import Classifier, File, ImageSet
-from dakit.optional import HasStem, offers
-from dakit.training.weights import read_weights
+from dakit.interfaces import Classifier, File, ImageSet, Observer
+from dakit.optional import HasStem, WeightsFile, offers
+from dakit.training.fetching import digest_in, download
+from dakit.training.weights import named_file, read_weights
 
 Extract = Callable[[Tensor], Tensor]
 
@@ -73,6 +74,39 @@ def extractor_identity(params: Mapping[str, Any]) -> dict[str, Any]:
     """Which extractor is used on this machine, and the content of its weights."""
     used, file = find_extractor(params["extractor"], params["otherwise"], params["weights"])
     return {"extractor": used, "weights": file_digests([file])[0] if file and file.is_file() else None}
+
+
+def extractor_weights(params: Mapping[str, Any]) -> list[WeightsFile]:
+    """The files that the extractor reads, also those in whose absence ``otherwise`` stands in."""
+    files = []
+    weights = params["weights"]
+    if params["extractor"] == "alexnet":
+        if weights is not None and params["otherwise"] != "squeezenet":
+            files.append(named_file(File(weights), "alexnet"))
+        else:
+            entry, place = _alexnet()
+            there = place.is_file()
+            size = place.stat().st_size if there else int(entry.meta.get("_file_size", 0) * 2**20) or None
+            files.append(WeightsFile(place.name, f"alexnet {entry.name}", place, there, size, "", "torchvision"))
+    if weights is not None and "squeezenet" in (params["extractor"], params["otherwise"]):
+        files.append(named_file(File(weights), "squeezenet1_0"))
+    return files
+
+
+def fetch_extractor(observers: Sequence[Observer], params: Mapping[str, Any]) -> None:
+    """Torchvision's file of AlexNet, where that is what the extractor reads."""
+    if any(file.fetched_by for file in extractor_weights(params)):
+        entry, place = _alexnet()
+        download(entry.url, place, digest=digest_in(place.name), observers=observers)
+
+
+def _alexnet() -> tuple[Any, Path]:
+    """Torchvision's entry for AlexNet's weights, and where their file lies or would lie."""
+    import torchvision
+
+    return torchvision.models.get_model_weights("alexnet").DEFAULT, (
+        Path(torch.hub.get_dir()) / "checkpoints" / _ALEXNET_FILE
+    )
 
 
 def extractor_note(extractor: str, used: str, file: Path | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,13 +11,16 @@ import torch
 from dakit.data.features import feature_chunks, gather, nearest_with_reuse, share
 from dakit.data.selection import check_request
 from dakit.data.sets import Subset
-from dakit.interfaces import Classifier, File, ImageSet, Positive, Selection
+from dakit.interfaces import Classifier, File, ImageSet, Observer, Positive, Selection
+from dakit.optional import WeightsFile
 from dakit.parameters import checked
 from dakit_builtins.selectors.extractors import (
     check_sizes,
     check_weights,
     extractor_identity,
     extractor_note,
+    extractor_weights,
+    fetch_extractor,
     find_extractor,
     first_layer,
 )
@@ -66,6 +70,16 @@ class FeatureKnn:
     def identity(**params: Any) -> dict[str, Any]:
         """Which extractor is used on this machine, and the content of its weights."""
         return extractor_identity(params)
+
+    @staticmethod
+    def weights_needed(**params: Any) -> list[WeightsFile]:
+        """The files that the extractor reads."""
+        return extractor_weights(params)
+
+    @staticmethod
+    def fetch_weights(observers: Sequence[Observer], /, **params: Any) -> None:
+        """AlexNet's file, from torchvision's address."""
+        fetch_extractor(observers, params)
 
     def __call__(
         self, pool: ImageSet, anchors: ImageSet, /, *, classifier: Classifier | None, device: torch.device

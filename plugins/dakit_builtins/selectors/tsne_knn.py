@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,13 +16,16 @@ from dakit.data.features import PCA, feature_chunks, fit_pca, gather, nearest_wi
 from dakit.data.selection import check_request
 from dakit.data.sets import Joined, Subset, Unlabelled
 from dakit.errors import DakitError
-from dakit.interfaces import Classifier, File, ImageSet, Positive, Selection
+from dakit.interfaces import Classifier, File, ImageSet, Observer, Positive, Selection
+from dakit.optional import WeightsFile
 from dakit.parameters import checked
 from dakit_builtins.selectors.extractors import (
     check_sizes,
     check_weights,
     extractor_identity,
     extractor_note,
+    extractor_weights,
+    fetch_extractor,
     find_extractor,
     first_layer,
 )
@@ -105,6 +108,16 @@ class TsneKnn:
     def identity(**params: Any) -> dict[str, Any]:
         """Which extractor is used on this machine, and the content of its weights."""
         return extractor_identity(params)
+
+    @staticmethod
+    def weights_needed(**params: Any) -> list[WeightsFile]:
+        """The files that the extractor reads."""
+        return extractor_weights(params)
+
+    @staticmethod
+    def fetch_weights(observers: Sequence[Observer], /, **params: Any) -> None:
+        """AlexNet's file, from torchvision's address."""
+        fetch_extractor(observers, params)
 
     def __call__(
         self, pool: ImageSet, anchors: ImageSet, /, *, classifier: Classifier | None, device: torch.device

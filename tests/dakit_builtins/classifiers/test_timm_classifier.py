@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models import parse_model_name
 from torch import nn
 
 from dakit.errors import DakitError
-from dakit.interfaces import File, Spec, Trained
+from dakit.interfaces import File, Prediction, Spec, Trained
+from dakit.testing import check_classifier
 from dakit_builtins.classifiers.timm_classifier import TimmClassifier
+from dakit_builtins.transfer_losses.attention_transfer import AttentionTransfer
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])  # timm's for resnet10t
+LITE = Path(__file__).parents[4] / "shared" / "data" / "weights" / "tf_efficientnet_lite0.safetensors"
 
 
 @pytest.fixture
@@ -49,6 +54,153 @@ def test_one_forward_gives_timms_logits_and_maps(arch: str, images: torch.Tensor
         torch.testing.assert_close(prediction.logits, theirs(seen), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(ours.head(prediction.features), prediction.logits)
     assert [tuple(m.shape[2:]) for m in prediction.maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+GRIDS = {  # the maps' (height, width) of images of 64 x 96 pixels
+    "vit_tiny_patch16_224": [(4, 6)],
+    "vit_small_patch14_dinov2": [(5, 7)],  # filled up to 70 x 98
+    "vit_small_patch14_reg4_dinov2": [(5, 7)],
+    "vit_small_patch16_dinov3": [(4, 6)],
+    "vit_xsmall_patch16_clip_224": [(4, 6)],
+    "deit_tiny_distilled_patch16_224": [(4, 6)],
+    "eva02_tiny_patch14_224": [(5, 7)],
+    "swin_tiny_patch4_window7_224": [(16, 24), (8, 12), (4, 6), (2, 3)],
+    "swinv2_tiny_window8_256": [(16, 24), (8, 12), (4, 6), (2, 3)],
+    "convnext_atto": [(16, 24), (8, 12), (4, 6), (2, 3)],
+    "tf_efficientnet_lite0": [(16, 24), (8, 12), (4, 6), (2, 3)],
+    "resnet10t": [(16, 24), (8, 12), (4, 6), (2, 3)],
+    "regnetx_002": [(16, 24), (8, 12), (4, 6), (2, 3)],
+    "mobilenetv3_small_050": [(16, 24), (8, 12), (4, 6), (2, 3)],
+}
+ANY_SIZE = ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_size": True}, {})
+
+
+def of_any_size(arch: str, classes: int) -> nn.Module:
+    """timm's own network, by the first of its own arguments that it knows."""
+    for options in ANY_SIZE:
+        try:
+            return timm.create_model(arch, num_classes=classes, **options).eval()
+        except TypeError:
+            continue
+    raise AssertionError(arch)
+
+
+@pytest.mark.parametrize("arch", GRIDS)
+def test_every_family_at_a_size_of_its_own_with_weights_under_timms_names(
+    arch: str, images: torch.Tensor, tmp_path: Path
+) -> None:
+    """Weights come from a network of timm's usual size, so whatever depends on the size is interpolated."""
+    if not timm.is_model(arch):
+        pytest.skip(f"timm {timm.__version__} has no {arch} yet")
+    torch.manual_seed(5)
+    theirs = of_any_size(arch, 7)
+    with torch.no_grad():
+        for name, value in theirs.named_parameters():  # those that begin at 0 or 1 say nothing of where they go
+            if value.ndim == 1 or "token" in name or "pos_embed" in name:
+                value.add_(0.1 * torch.randn_like(value))
+    save_file(theirs.state_dict(), tmp_path / "weights.safetensors")
+    ours = TimmClassifier(7, arch=arch, weights=File(tmp_path / "weights.safetensors")).eval()
+    mean, std = (torch.tensor(theirs.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        prediction = ours(images)
+        expected = theirs((images / 2 + 0.5 - mean) / std)
+        torch.testing.assert_close(prediction.logits, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours.head(prediction.features), prediction.logits)
+        assert expected.std() > 1e-3
+    assert [tuple(m.shape[2:]) for m in prediction.maps] == GRIDS[arch]
+    assert ours.stem(images).ndim == 4
+
+
+@pytest.mark.parametrize("arch", ["deit_tiny_distilled_patch16_224", "test_vit3"])
+def test_transformers_keep_the_contract(arch: str) -> None:
+    check_classifier(TimmClassifier, arch=arch)
+
+
+def test_the_map_of_a_vit_is_its_patches_and_nothing_else(images: torch.Tensor) -> None:
+    """Class and register tokens stand before the patches, which stand row by row."""
+    network = TimmClassifier(7, arch="vit_small_patch14_reg4_dinov2").eval()
+    tokens: list[torch.Tensor] = []
+    network.network.blocks[-1].register_forward_hook(lambda *a: tokens.append(a[2].clone()))
+    with torch.no_grad():
+        (found,) = network(images[..., :70]).maps
+    assert tokens[0].shape == (2, 1 + 4 + 25, 384)
+    for row in range(5):
+        for column in range(5):
+            torch.testing.assert_close(found[:, :, row, column], tokens[0][:, 5 + 5 * row + column])
+
+
+def test_attention_goes_from_a_vit_to_a_resnet(images: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    teacher, student = TimmClassifier(7, arch="test_vit").eval(), TimmClassifier(7, arch="resnet10t")
+    said = teacher(images)
+    loss = AttentionTransfer()(Prediction(*(part.detach() for part in said[:2]), said.maps, False), student(images))
+    vectors = [nn.functional.normalize(m.abs().sum(1).flatten(1)) for m in (said.maps[-1], student(images).maps[2])]
+    torch.testing.assert_close(loss, (vectors[0] - vectors[1]).norm(dim=1).mean() / 2)
+    loss.backward()
+    assert any(weight.grad.any() for weight in student.network.layer3.parameters())
+
+
+@pytest.mark.parametrize("arch", ["vit_tiny_patch16_224", "vit_small_patch14_dinov2"])
+def test_positions_of_a_file_are_brought_to_another_size(arch: str, tmp_path: Path) -> None:
+    """From a grid of 6 x 6 to one of 4 x 4: bicubic, antialiased, the class token's position as it is."""
+    side = 14 if "14" in arch else 16
+    torch.manual_seed(5)
+    theirs = timm.create_model(arch, num_classes=7, img_size=6 * side)
+    save_file(theirs.state_dict(), tmp_path / "weights.safetensors")
+    ours = TimmClassifier(7, arch=arch, size=4 * side, weights=File(tmp_path / "weights.safetensors"))
+    before, found = theirs.pos_embed.detach(), ours.network.pos_embed.detach()
+    grid = before[:, 1:].reshape(1, 6, 6, -1).permute(0, 3, 1, 2)
+    grid = nn.functional.interpolate(grid, (4, 4), mode="bicubic", antialias=True)
+    torch.testing.assert_close(found[:, 1:], grid.flatten(2).transpose(1, 2))
+    assert torch.equal(found[:, 0], before[:, 0])
+    assert ours.network.blocks[0].attn.qkv.weight.equal(theirs.blocks[0].attn.qkv.weight)
+
+
+@pytest.mark.parametrize("arch", ["mixer_s32_224", "cait_xxs24_224", "maxvit_rmlp_pico_rw_256"])
+def test_networks_of_one_size(arch: str, images: torch.Tensor) -> None:
+    natural = timm.create_model(arch).pretrained_cfg["input_size"][1]
+    with pytest.raises(DakitError, match=f"built for images of {natural} x {natural} pixels, not 64 x 64; size: 64 "):
+        TimmClassifier(7, arch=arch)(images[..., :64])
+    torch.manual_seed(5)
+    theirs = timm.create_model(arch, num_classes=7, img_size=64).eval()
+    torch.manual_seed(5)
+    ours = TimmClassifier(7, arch=arch, size=64).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images[..., :64]).logits, theirs(images[..., :64]), rtol=1e-4, atol=1e-5)
+    with pytest.raises(DakitError, match=r"built for images of 64 x 64 pixels, not 64 x 96$"):
+        ours(images)
+
+
+def test_a_size_that_cannot_be() -> None:
+    with pytest.raises(DakitError, match="resnet10t takes images of any size: leave size out"):
+        TimmClassifier(7, arch="resnet10t", size=64)
+
+
+def test_mean_and_std(images: torch.Tensor, tmp_path: Path) -> None:
+    """In timm's terms: (x - mean) / std of colours from 0 to 1."""
+    torch.manual_seed(5)
+    plain = TimmClassifier(7, arch="resnet10t").eval()
+    torch.manual_seed(5)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
+    ours = TimmClassifier(7, arch="resnet10t", mean=mean, std=std).eval()
+    seen = ((images + 1) / 2 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images).logits, plain(seen).logits, rtol=1e-4, atol=1e-5)
+    save_file(reference("resnet10t", 7).state_dict(), tmp_path / "weights.safetensors")
+    weights = File(tmp_path / "weights.safetensors")
+    half = TimmClassifier(7, arch="resnet10t", weights=weights, mean=(0.5,) * 3)
+    assert half.colours == ((0.5,) * 3, tuple(reference("resnet10t", 7).pretrained_cfg["std"]))
+    assert not any(half.mean.flatten().tolist())
+    with pytest.raises(DakitError, match="std: expected three positive numbers"):
+        TimmClassifier(7, arch="resnet10t", std=(1.0, 0.0, 1.0))
+
+
+@pytest.mark.skipif(not LITE.is_file(), reason=f"{LITE} is not here")
+def test_imagenet_weights_of_efficientnet_lite(images: torch.Tensor) -> None:
+    theirs = timm.create_model("tf_efficientnet_lite0", checkpoint_path=str(LITE)).eval()
+    ours = TimmClassifier(1000, arch="tf_efficientnet_lite0", weights=File(LITE)).eval()
+    with torch.no_grad():  # timm's mean and std are 0.5
+        torch.testing.assert_close(ours(images).logits, theirs(images), rtol=1e-4, atol=1e-4)
 
 
 def test_maps_of_a_resnet_are_the_outputs_of_its_four_layers_after_relu(images: torch.Tensor) -> None:
@@ -212,3 +364,52 @@ def test_trained_state_comes_back(images: torch.Tensor) -> None:
     copy = Trained(spec, state, ("a", "b")).build()
     with torch.no_grad():
         assert torch.equal(copy(images).logits, network(images).logits)
+
+
+# ---------------------------------------------------------------------------------------- timm's own format
+@pytest.mark.parametrize("arch", ["resnet10t", "mobilenetv3_small_050", "test_vit", "deit_tiny_distilled_patch16_224"])
+@pytest.mark.parametrize("weights", ["none", "file"])
+def test_out_to_timm_and_in_again(arch: str, weights: str, images: torch.Tensor, tmp_path: Path) -> None:
+    """timm reads what was written by its own means, and what it then saves starts a network of ours."""
+    torch.manual_seed(3)
+    start = {}
+    if weights == "file":
+        save_file(timm.create_model(arch, num_classes=3).state_dict(), tmp_path / "start.safetensors")
+        start = {"weights": File(tmp_path / "start.safetensors")}
+    ours = TimmClassifier(3, arch=arch, **start).eval()
+    with torch.no_grad():
+        ours.head.bias.normal_()
+    (tmp_path / "out").mkdir()
+    made = ours.formats()["timm"](tmp_path / "out", ("a", "b", "c"), 64)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert (config["label_names"], config["pretrained_cfg"]["input_size"]) == (["a", "b", "c"], [3, 64, 64])
+    options = {} if "net" in arch else {"dynamic_img_size": True, "dynamic_img_pad": True}
+    native = {} if "net" in arch else {"img_size": 160 if arch == "test_vit" else 224}
+    assert config["model_args"] == {**native, **options}
+    file = tmp_path / "out" / made.file
+    theirs = timm.create_model(arch, num_classes=3, checkpoint_path=str(file), **options).eval()
+    mean, std = (torch.tensor(config["pretrained_cfg"][name]).view(3, 1, 1) for name in ("mean", "std"))
+    usual = theirs.pretrained_cfg if weights == "file" else {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    assert (config["pretrained_cfg"]["mean"], config["pretrained_cfg"]["std"]) == (
+        list(usual["mean"]),
+        list(usual["std"]),
+    )
+    pixels = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    given = pixels / 127.5 - 1
+    with torch.no_grad():
+        logits = ours(given).logits
+        torch.testing.assert_close(theirs((pixels / 255 - mean) / std), logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(made.probabilities(pixels), logits.softmax(1), rtol=1e-4, atol=1e-5)
+        again = TimmClassifier(
+            3, arch=arch, weights=File(file), mean=tuple(mean.flatten().tolist()), std=tuple(std.flatten().tolist())
+        ).eval()
+        torch.testing.assert_close(again(given).logits, logits, rtol=1e-4, atol=1e-5)
+        if parse_model_name("local-dir:x")[0] == "local-dir":  # timm 1.0.16
+            folder = timm.create_model(f"local-dir:{file.parent}", pretrained=True).eval()
+            torch.testing.assert_close(folder((pixels / 255 - mean) / std), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_what_timm_cannot_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(DakitError, match="small_images makes another resnet18 than timm's"):
+        TimmClassifier(3, arch="resnet18", small_images=True).formats()["timm"](tmp_path, ("a", "b", "c"), 32)
+    assert list(tmp_path.iterdir()) == []

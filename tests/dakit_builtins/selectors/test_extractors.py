@@ -1,5 +1,7 @@
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from selecting import (
     squeezenet_by_hand,
     weights,
 )
+from served import serving
 
 
 def test_alexnet_conv1_on_normalised_rgb(machine):
@@ -184,3 +187,35 @@ def test_a_classifier_without_a_stem_is_refused(make):
         choose(selector, images(9), images(2))
     with pytest.raises(DakitError, match="with a stem; Linear has none"):
         choose(selector, images(9), images(2), torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("selector", ["tsne_knn", "feature_knn"])
+def test_the_files_that_it_reads_and_fetches(selector, registry, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    place = tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth"
+
+    def needed(**params):
+        spec = registry.spec("selector", selector, params)
+        return [(one.file, one.place, one.there, one.fetched_by) for one in spec.factory.weights_needed(**spec.params)]
+
+    alexnet = (place.name, place, False, "torchvision")
+    own = ("own.pth", tmp_path / "own.pth", False, "")
+    weights = str(tmp_path / "own.pth")
+    assert needed() == [alexnet]
+    assert needed(otherwise="squeezenet", weights=weights) == [alexnet, own]
+    assert needed(weights=weights) == [own]
+    assert needed(extractor="squeezenet", weights=weights) == [own]
+    assert needed(extractor="classifier") == []
+    with serving() as served:
+        content = b"weights"
+        entry = SimpleNamespace(url=f"{served.address}/alexnet.pth", name="V1", meta={})
+        monkeypatch.setattr("torchvision.models.get_model_weights", lambda arch: SimpleNamespace(DEFAULT=entry))
+        served.files["/alexnet.pth"] = content
+        spec = registry.spec("selector", selector, {})
+        with pytest.raises(DakitError, match=r"another file than expected came: .* expected 7be5be79"):
+            spec.factory.fetch_weights((), **spec.params)
+        assert not place.exists()
+        monkeypatch.setattr("dakit.training.fetching.HASH_REGEX", re.compile("no digest"))
+        spec.factory.fetch_weights((), **spec.params)
+        assert place.read_bytes() == content
+        assert needed() == [(place.name, place, True, "torchvision")]
