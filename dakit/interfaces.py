@@ -286,9 +286,9 @@ class Spec(Generic[T_co]):
         """What its results depend on, as plain JSON values: files count by content."""
         params = {key: _identity(value) for key, value in self.params.items()}
         extra = getattr(self.factory, "identity", None)
-        found = {"found": extra(**self.params)} if extra is not None else {}
+        discovered = {"found": extra(**self.params)} if extra is not None else {}
         code = {"code": self.code} if self.code else {}
-        return {"kind": self.kind, "name": self.name, "version": self.version, "params": params, **found, **code}
+        return {"kind": self.kind, "name": self.name, "version": self.version, "params": params, **discovered, **code}
 
     def plain_params(self) -> dict[str, Any]:
         """The parameters as plain JSON values, of which the registry's ``spec`` makes the same ones again."""
@@ -339,7 +339,7 @@ def _plain(value: Any, inner: Callable[[Any], Any]) -> Any:
     if isinstance(value, (list, tuple)):
         return [inner(v) for v in value]
     if isinstance(value, Set):  # in an order that is the same in every process
-        return sorted((inner(v) for v in value), key=lambda one: json.dumps(one, sort_keys=True))
+        return sorted((inner(v) for v in value), key=lambda item: json.dumps(item, sort_keys=True))
     raise TypeError(f"a parameter's value cannot be written as JSON: {value!r} ({type(value).__name__})")
 
 

@@ -296,15 +296,15 @@ def misspelt(kind: str, factory: Any) -> str:
     >>> misspelt("transfer_loss", Loss)
     '`condence`: did you mean `condense`? (dakit calls no method `condence`; a helper of your own may begin with _)'
     """
-    own = dict(_own(factory))
-    missing = {name: sort for name, sort in OPTIONAL[kind].items() if name not in own}
-    found = []
-    for name, value in own.items():
+    names = dict(_own_names(factory))
+    missing = {name: sort for name, sort in OPTIONAL[kind].items() if name not in names}
+    slips = []
+    for name, value in names.items():
         right = next((part for part, sort in missing.items() if near(name, part) and _is(value, sort)), None)
         if right is not None and name not in OPTIONAL[kind]:
             asks = f"reads no `{name}`" if isinstance(value, int) else f"calls no method `{name}`"
-            found.append(f"`{name}`: did you mean `{right}`? (dakit {asks}; a helper of your own may begin with _)")
-    return "; ".join(found)
+            slips.append(f"`{name}`: did you mean `{right}`? (dakit {asks}; a helper of your own may begin with _)")
+    return "; ".join(slips)
 
 
 def near(name: str, right: str) -> bool:
@@ -325,7 +325,7 @@ def near(name: str, right: str) -> bool:
     return a[1:] == b or a == b[1:] or a[1::-1] + a[2:] == b
 
 
-def _own(factory: Any) -> Iterator[tuple[str, Any]]:
+def _own_names(factory: Any) -> Iterator[tuple[str, Any]]:
     """The public names of a class, without those of other people's base classes, or of a function."""
     package = str(factory.__module__).partition(".")[0]
     for part in inspect.getmro(factory) if inspect.isclass(factory) else (factory,):

@@ -134,15 +134,15 @@ class Registry:
     def find(self, kind: str, name: str) -> Entry:
         """The factory called ``name``; ``distribution/name`` picks one of several."""
         bare = name.rpartition("/")[2]
-        found = self.called(kind, name)
-        if not found:
+        matches = self.called(kind, name)
+        if not matches:
             failed = "".join(f"\n  (plugin not loaded: {line})" for line in self.failures())
             known = [entry.name for entry in self.entries(kind)]
             raise DakitError(f'no {kind} is called "{name}"{did_you_mean(bare, known)}{failed}')
-        if len(found) > 1:
-            names = " or ".join(f'"{entry.distribution}/{entry.name}"' for entry in found)
-            raise DakitError(f'{len(found)} plugins offer the {kind} "{name}": say which, {names}')
-        return found[0]
+        if len(matches) > 1:
+            names = " or ".join(f'"{entry.distribution}/{entry.name}"' for entry in matches)
+            raise DakitError(f'{len(matches)} plugins offer the {kind} "{name}": say which, {names}')
+        return matches[0]
 
     def spec(self, kind: str, name: str, params: Mapping[str, Any]) -> Spec[Any]:
         """Check the parameters and return the unbuilt component.
@@ -165,7 +165,7 @@ class Registry:
 
     def _inner(self, factory: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters, with a Spec for each component that is written out in one of them."""
-        made = dict(params)
+        values = dict(params)
         problems: list[tuple[tuple[str, ...], str]] = []
         for name, value in params.items():
             inner = component_kind(parameter_types(factory).get(name))
@@ -177,14 +177,14 @@ class Registry:
                 problems.append(((name,), text))
                 continue
             try:
-                made[name] = self.spec(inner, value["use"], {k: v for k, v in value.items() if k != "use"})
+                values[name] = self.spec(inner, value["use"], {k: v for k, v in value.items() if k != "use"})
             except ParameterProblems as error:
                 problems += [((name, *path), text) for path, text in error.problems]
             except DakitError as error:
                 problems.append(((name, "use"), str(error)))
         if problems:
             raise ParameterProblems(problems)
-        return made
+        return values
 
 
 def _offered(name: Any, factory: Any) -> bool:

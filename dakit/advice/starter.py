@@ -138,7 +138,7 @@ def look(role: str, path: Path, registry: Registry, more: Mapping[str, Any] | No
         seen = [_seen(images.paths[i * len(images) // n], images.range) for i in range(n)]
     except RangeUnknown as error:
         raise DakitError(f"{role}: {error}; for init: --range {role}=BLACK,WHITE") from error
-    good = [one for one in seen if one is not None]
+    good = [look for look in seen if look is not None]
     if not good:
         raise DakitError(f"{role}: {path}: none of the {n} images that were looked at can be read")
     return Found(
@@ -153,13 +153,13 @@ def look(role: str, path: Path, registry: Registry, more: Mapping[str, Any] | No
 
 def _typed(params: Mapping[str, Any]) -> dict[str, Any]:
     """Text as the paths that the datasets' signatures ask for."""
-    made = dict(params)
-    if "file" in made:
-        made["file"] = File(made["file"])
-    if "root" in made:
-        root = made["root"]
-        made["root"] = [Folder(place) for place in root] if isinstance(root, list) else Folder(root)
-    return made
+    typed = dict(params)
+    if "file" in typed:
+        typed["file"] = File(typed["file"])
+    if "root" in typed:
+        root = typed["root"]
+        typed["root"] = [Folder(place) for place in root] if isinstance(root, list) else Folder(root)
+    return typed
 
 
 def _seen(path: Path, stated: Sequence[float] | None) -> tuple[int, int, bool] | None:
@@ -266,7 +266,7 @@ def choose_size(target: Found, gpu_gigabytes: float | None, *, pretrained: bool 
 
 def write_recipe(
     name: str,
-    found: Sequence[Found],
+    domains: Sequence[Found],
     classes: Sequence[str],
     size: int,
     *,
@@ -279,7 +279,7 @@ def write_recipe(
 
     Args:
         name: of the recipe.
-        found: source, target, and an auxiliary set where there is one.
+        domains: source, target, and an auxiliary set where there is one.
         classes: in the order of the labels.
         size: of the images in pixels.
         gpu: whether to choose networks and steps for a GPU.
@@ -290,7 +290,7 @@ def write_recipe(
     Raises:
         DakitError: the target cannot be divided, or the networks take no images of this size.
     """
-    by_role = {one.role: one for one in found}
+    by_role = {domain.role: domain for domain in domains}
     source, target = by_role["source"], by_role["target"]
     auxiliary = "auxiliary.all" if "auxiliary" in by_role else "target.train"
     step = 2 ** _downsamplings(size)
@@ -325,9 +325,9 @@ def write_recipe(
     data = []
     for role in ("source", "auxiliary", "target"):
         if role in by_role:
-            one = by_role[role]
+            domain = by_role[role]
             extra: dict[str, Any] = {"split": split} if role == "target" else {}
-            data.append(f"  {role}: {_flow({**one.params, **extra})}  # {_about(one)}")
+            data.append(f"  {role}: {_flow({**domain.params, **extra})}  # {_about(domain)}")
     values = {
         "name": name, "command": command, "machine": "a GPU" if gpu else "a machine without a GPU",
         "size": size, "classes": _flow(list(classes)), "data": "\n".join(data), "auxiliary": auxiliary,
@@ -373,7 +373,7 @@ def _flow(value: Any) -> str:
     return value if plain and value.lower() not in words else json.dumps(value, ensure_ascii=False)
 
 
-def _about(one: Found) -> str:
-    groups = f", {one.groups} groups" if one.groups else ""
-    grey = ", grey" if one.grey == 1 else ""
-    return f"{len(one.images)} images, about {one.pixels[0]} x {one.pixels[1]} pixels{grey}{groups}"
+def _about(domain: Found) -> str:
+    groups = f", {domain.groups} groups" if domain.groups else ""
+    grey = ", grey" if domain.grey == 1 else ""
+    return f"{len(domain.images)} images, about {domain.pixels[0]} x {domain.pixels[1]} pixels{grey}{groups}"

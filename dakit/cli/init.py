@@ -104,49 +104,49 @@ def init(
     more: dict[str, dict[str, Any]] = {
         role: {"outside": True} if outside and path.is_file() else {} for role, path in chosen.items()
     }
-    found, problems = {}, []
-    stated = dict(_range(one, chosen) for one in ranges or ())
+    domains, problems = {}, []
+    stated = dict(_range(stated_range, chosen) for stated_range in ranges or ())
     for role, path in chosen.items():
         try:
-            found[role] = look(role, path, registry, more[role] | stated.get(role, {}))
+            domains[role] = look(role, path, registry, more[role] | stated.get(role, {}))
         except DakitError as error:
             problems.append(str(error))
     if problems:
         raise DakitError("\n".join(problems))
     if not as_json:
-        _show(found)
+        _show(domains)
 
-    if groups and groups != "none" and found["target"].params["use"] != "image_folder":
+    if groups and groups != "none" and domains["target"].params["use"] != "image_folder":
         raise DakitError(f'--groups: the images of {chosen["target"]} are grouped by its column "group"')
-    groups = groups or _ask_groups(questions, found["target"])
-    test = test or _ask_test(questions, found["target"])
-    names = classes.split(",") if classes else _ask_classes(questions, found["source"], found["target"])
+    groups = groups or _ask_groups(questions, domains["target"])
+    test = test or _ask_test(questions, domains["target"])
+    names = classes.split(",") if classes else _ask_classes(questions, domains["source"], domains["target"])
     questions.stop()
-    names = [one.strip() for one in names]
+    names = [name.strip() for name in names]
     if len(names) < 2 or len({*names}) < len(names):
         raise DakitError(f"--classes: expected two or more different names, not {', '.join(names)}")
     for role in ("source", "target"):
-        lacking = [one for one in names if one not in found[role].counts]
+        lacking = [name for name in names if name not in domains[role].counts]
         if lacking:
-            have = ", ".join(found[role].counts)
+            have = ", ".join(domains[role].counts)
             raise DakitError(f"--classes: {', '.join(lacking)}: not in the {role}; there are: {have}")
-        dropped = sorted(set(found[role].counts) - set(names))
+        dropped = sorted(set(domains[role].counts) - set(names))
         changed: dict[str, Any] = {"ignore": dropped} if dropped else {}
         known = more[role] | stated.get(role, {})
         if role == "target" and groups != "none":
             changed["group_by"] = groups
         if changed:
             try:
-                found[role] = look(role, chosen[role], registry, changed | known)
+                domains[role] = look(role, chosen[role], registry, changed | known)
             except DakitError as error:
                 raise DakitError(f"--groups {groups}: {error}" if "group_by" in changed else str(error)) from error
     memory = _gpu_gigabytes() if device != "cpu" else None
     if device == "gpu" and memory is None:
         memory = 16.0  # of another machine
-    side = size or choose_size(found["target"], memory, pretrained=backbone is not None)
+    side = size or choose_size(domains["target"], memory, pretrained=backbone is not None)
     command = shlex.join(["dakit", "init", *sys.argv[2:]])
     text = write_recipe(
-        name, list(found.values()), names, side, gpu=memory is not None, command=command, tested=test or None,
+        name, list(domains.values()), names, side, gpu=memory is not None, command=command, tested=test or None,
         backbone=(backbone, str(weights.resolve())) if backbone and weights else None,
     )  # fmt: skip
     try:
@@ -155,7 +155,7 @@ def init(
         raise DakitError(f"--out {out}: cannot be written: {error.strerror}") from error
     if as_json:
         typer.echo(json.dumps({"recipe": str(out), "size": side, "classes": names,
-                               "found": [one.plain() for one in found.values()]}, indent=1))  # fmt: skip
+                               "found": [one.plain() for one in domains.values()]}, indent=1))  # fmt: skip
         return
     typer.echo(f"{out}: written; {len(names)} classes at {side} x {side} pixels, "
                f"for {'a GPU' if memory is not None else 'a machine without a GPU'}")  # fmt: skip
@@ -209,14 +209,14 @@ def _which(role: str, folder: Path) -> str:
     return f"{role}, {what[role]}: which folder or CSV file? {folder} holds {there or 'neither'}"
 
 
-def _ask_groups(questions: _Questions, found: Found) -> str:
+def _ask_groups(questions: _Questions, target: Found) -> str:
     from dakit.advice.starter import suggest_groups
 
-    suggested = suggest_groups(found.images) if found.params["use"] == "image_folder" else None
+    suggested = suggest_groups(target.images) if target.params["use"] == "image_folder" else None
     if suggested is None:
         return "none"
     pattern, count = suggested
-    example = found.images.paths[0]
+    example = target.images.paths[0]
     what = f"folders, such as {example.parent.name}" if "/" in pattern else f"file names, such as {example.name}"
     question = (
         f"the target's {what}, look like {count} people or videos of several images each, "
@@ -225,13 +225,13 @@ def _ask_groups(questions: _Questions, found: Found) -> str:
     return questions.ask("--groups", question, [pattern, "none"])
 
 
-def _ask_test(questions: _Questions, found: Found) -> str:
+def _ask_test(questions: _Questions, target: Found) -> str:
     """The part to test on where the names of the published parts do not say; else ""."""
     from dakit.advice.starter import usual_split
     from dakit.data.parts import part_role
 
-    parts = Counter(found.images.parts or ())
-    if len(parts) < 2 or usual_split(found.images):
+    parts = Counter(target.images.parts or ())
+    if len(parts) < 2 or usual_split(target.images):
         return ""
     order = ("test", "val", None, "train")
     guesses = sorted(parts, key=lambda name: (order.index(part_role(name)), name))
@@ -261,21 +261,21 @@ def _gpu_gigabytes() -> float | None:
     return torch.cuda.get_device_properties(0).total_memory / 2**30 if torch.cuda.is_available() else None
 
 
-def _show(found: dict[str, Found]) -> None:
+def _show(domains: dict[str, Found]) -> None:
     rows: list[list[Any]] = []
-    for role, one in found.items():
-        per_class = sorted(one.counts.values())
+    for role, domain in domains.items():
+        per_class = sorted(domain.counts.values())
         spread = f"{per_class[0]} to {per_class[-1]}" if per_class else "no labels"
-        colour = "grey" if one.grey == 1 else "colour" if one.grey == 0 else f"{one.grey:.0%} grey"
-        unread = f"{one.unreadable} of {one.looked} looked at" if one.unreadable else "-"
-        size = f"{one.pixels[0]} x {one.pixels[1]}"
-        numbers = [len(one.images), len(one.counts) or "-", spread, one.groups or "-"]
-        rows.append([role, one.path, *numbers, size, colour, unread])
+        colour = "grey" if domain.grey == 1 else "colour" if domain.grey == 0 else f"{domain.grey:.0%} grey"
+        unread = f"{domain.unreadable} of {domain.looked} looked at" if domain.unreadable else "-"
+        size = f"{domain.pixels[0]} x {domain.pixels[1]}"
+        numbers = [len(domain.images), len(domain.counts) or "-", spread, domain.groups or "-"]
+        rows.append([role, domain.path, *numbers, size, colour, unread])
     table(["domain", "place", "images", "classes", "per class", "groups", "median size", "colour", "unreadable"], rows)
-    for role, one in found.items():
-        if one.unlabelled:
-            typer.echo(f"warning: {role}: {one.unlabelled}")
-        if one.passed_over:
+    for role, domain in domains.items():
+        if domain.unlabelled:
+            typer.echo(f"warning: {role}: {domain.unlabelled}")
+        if domain.passed_over:
             typer.echo(
-                f"warning: {role}: passed over, as they are no images by their suffix or place: {one.passed_over}"
+                f"warning: {role}: passed over, as they are no images by their suffix or place: {domain.passed_over}"
             )

@@ -64,22 +64,28 @@ def predict(
     rounds = chosen_rounds(opened, row, seed, fold)
     used = rounds if ensemble else rounds[:1]
     files = list(find_images(images))
-    models = [opened.classifier(*one) for one in used]
+    models = [opened.classifier(*place) for place in used]
     with closing(TerminalProgress()) as progress:
-        said = classify(models, files, engine=engine, batch_size=batch, observers=[progress])
+        predictions = classify(models, files, engine=engine, batch_size=batch, observers=[progress])
     classes = models[0].classes
-    failed = [one for one in said if one.error]
+    failed = [prediction for prediction in predictions if prediction.error]
     if as_json:
         about = {"row": used[0][0], "rounds": [{"seed": s, "fold": f} for _, s, f in used], "classes": classes}
-        typer.echo(json.dumps({**about, "images": [_plain(one, classes) for one in said]}, indent=1))
+        typer.echo(
+            json.dumps({**about, "images": [_plain(prediction, classes) for prediction in predictions]}, indent=1)
+        )
     elif csv is None:
-        table(["image", "prediction", "probability", "next"], [_cells(one, classes) for one in said])
+        table(
+            ["image", "prediction", "probability", "next"], [_cells(prediction, classes) for prediction in predictions]
+        )
     if csv is not None:
-        _write_csv(csv, said, classes)
+        _write_csv(csv, predictions, classes)
     who = f"{used[0][0]}, {', '.join(f'seed {s} fold {f}' for _, s, f in used)}"
     others = f" (of {len(rounds)}: --seed, --fold, --ensemble)" if len(rounds) > len(used) else ""
     where = f", in {csv}" if csv else ""
-    typer.echo(f"{len(said) - len(failed)} of {len(said)} images classified by {who}{others}{where}", err=True)
+    typer.echo(
+        f"{len(predictions) - len(failed)} of {len(predictions)} images classified by {who}{others}{where}", err=True
+    )
     if others := passed_over(images):
         typer.echo(f"passed over, as they are no images by their suffix: {others}", err=True)
     if len(used) > 1:
@@ -88,26 +94,26 @@ def predict(
         raise typer.Exit(1)
 
 
-def _best(one: Predicted, classes: tuple[str, ...]) -> list[tuple[str, float]]:
-    return sorted(zip(classes, one.probabilities, strict=True), key=lambda pair: -pair[1])
+def _best(prediction: Predicted, classes: tuple[str, ...]) -> list[tuple[str, float]]:
+    return sorted(zip(classes, prediction.probabilities, strict=True), key=lambda pair: -pair[1])
 
 
-def _plain(one: Predicted, classes: tuple[str, ...]) -> dict[str, object]:
-    if one.error:
-        return {"path": shown(one.path), "error": one.error}
-    name, probability = _best(one, classes)[0]
-    each = dict(zip(classes, one.probabilities, strict=True))
-    return {"path": shown(one.path), "prediction": name, "probability": probability, "probabilities": each}
+def _plain(prediction: Predicted, classes: tuple[str, ...]) -> dict[str, object]:
+    if prediction.error:
+        return {"path": shown(prediction.path), "error": prediction.error}
+    name, probability = _best(prediction, classes)[0]
+    each = dict(zip(classes, prediction.probabilities, strict=True))
+    return {"path": shown(prediction.path), "prediction": name, "probability": probability, "probabilities": each}
 
 
-def _cells(one: Predicted, classes: tuple[str, ...]) -> list[str]:
-    if one.error:
-        return [shown(one.path), "-", "-", one.error]
-    (name, first), *others = _best(one, classes)
-    return [shown(one.path), name, f"{first:.3f}", ", ".join(f"{other} {p:.3f}" for other, p in others[:2])]
+def _cells(prediction: Predicted, classes: tuple[str, ...]) -> list[str]:
+    if prediction.error:
+        return [shown(prediction.path), "-", "-", prediction.error]
+    (name, first), *others = _best(prediction, classes)
+    return [shown(prediction.path), name, f"{first:.3f}", ", ".join(f"{other} {p:.3f}" for other, p in others[:2])]
 
 
-def _write_csv(path: Path, said: list[Predicted], classes: tuple[str, ...]) -> None:
+def _write_csv(path: Path, predictions: list[Predicted], classes: tuple[str, ...]) -> None:
     """A row per image: path, prediction, probability, every class's probability, error."""
     import csv
 
@@ -117,9 +123,9 @@ def _write_csv(path: Path, said: list[Predicted], classes: tuple[str, ...]) -> N
         with written(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "prediction", "probability", *(f"p({name})" for name in classes), "error"])
-            for one in said:
-                best = _best(one, classes)[0] if not one.error else ("", "")
-                numbers = one.probabilities or [""] * len(classes)
-                writer.writerow([shown(one.path), *best, *numbers, one.error])
+            for prediction in predictions:
+                best = _best(prediction, classes)[0] if not prediction.error else ("", "")
+                numbers = prediction.probabilities or [""] * len(classes)
+                writer.writerow([shown(prediction.path), *best, *numbers, prediction.error])
     except OSError as error:
         raise DakitError(f"--csv {path}: cannot be written: {error.strerror}") from error

@@ -132,9 +132,9 @@ class _Trial:
             for name, spec in self.params.items()
             if isinstance(spec, Spec) and spec.kind in ("translator", "discriminator", "classifier")
         }
-        found = [(name, text) for name, spec in networks.items() if (text := self._once(self._network, spec))]
-        yield from found
-        if not found:
+        faults = [(name, text) for name, spec in networks.items() if (text := self._once(self._network, spec))]
+        yield from faults
+        if not faults:
             yield from self._starts()
             yield from self._transfers()
 
@@ -222,18 +222,25 @@ class _Trial:
             f"{self.size} x {self.size} pixels"
         )
         try:
-            compare, network = loss.build(), self._built(student).train()
-            if wrong := misspelt(loss.kind, type(compare)):
+            transfer_loss, network = loss.build(), self._built(student).train()
+            if wrong := misspelt(loss.kind, type(transfer_loss)):
                 return f"{loss.name}: {wrong}"
             if self.learner is not None:
                 self.learner.set_mode(network)
                 self.learner.learned(network)
             with self._autocast():
                 with torch.no_grad():
-                    said: Prediction = self._built(teacher).eval()(self._images())
-                    views = [said, *([_kept(compare.condense(said))] if offers(compare, Condenses) else [])]
-                own: Prediction = network(self._images())
-                values = [compare(view, own) for view in views]
+                    taught: Prediction = self._built(teacher).eval()(self._images())
+                    views = [
+                        taught,
+                        *(
+                            [_in_half_precision(transfer_loss.condense(taught))]
+                            if offers(transfer_loss, Condenses)
+                            else []
+                        ),
+                    ]
+                learned: Prediction = network(self._images())
+                values = [transfer_loss(view, learned) for view in views]
             for value in values:
                 if not isinstance(value, Tensor) or value.ndim:
                     given = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
@@ -254,7 +261,7 @@ class _Trial:
         return ""
 
 
-def _kept(teacher: Prediction) -> Prediction:
+def _in_half_precision(teacher: Prediction) -> Prediction:
     """A condensed prediction as :class:`~dakit.training.teacher.Teacher` gives it back: kept in half precision."""
     logits, features, *maps = (part.half().float() for part in (teacher.logits, teacher.features, *teacher.maps))
     return Prediction(logits, features, tuple(maps), teacher.rectified)

@@ -33,19 +33,19 @@ def needed(recipe: Recipe, rows: Iterable[str]) -> list[Need]:
     Raises:
         DakitError: a component cannot say what it needs, such as a network without pretrained weights.
     """
-    found: dict[Any, Need] = {}
+    needs: dict[Any, Need] = {}
     for row in rows:
         for stage in recipe.plan(row).stages:
             for spec in _specs(stage.spec):
                 factory: Any = spec.factory
                 if offers(factory, NeedsWeights):
                     for file in factory.weights_needed(**spec.params):
-                        before = found.get(file.place)
+                        before = needs.get(file.place)
                         known = before.rows if before else ()
-                        found[file.place] = Need(
+                        needs[file.place] = Need(
                             file, before.spec if before else spec, tuple(dict.fromkeys((*known, row)))
                         )
-    return list(found.values())
+    return list(needs.values())
 
 
 def fetch(needs: Iterable[Need], observers: Iterable[Observer] = ()) -> list[Need]:
@@ -57,14 +57,14 @@ def fetch(needs: Iterable[Need], observers: Iterable[Observer] = ()) -> list[Nee
     Raises:
         DakitError: a file cannot be had; those before it are here now, and the others were tried all the same.
     """
-    told = tuple(observers)
+    audience = tuple(observers)
     fetched, problems = [], []
     for need in needs:
         if need.file.there or not need.file.fetched_by:
             continue
         factory: Any = need.spec.factory
         try:
-            factory.fetch_weights(told, **need.spec.params)
+            factory.fetch_weights(audience, **need.spec.params)
             fetched.append(need)
         except DakitError as error:
             problems.append(str(error))
@@ -81,5 +81,5 @@ def _specs(value: Any) -> Iterator[Spec[Any]]:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _specs(one)
+        for item in value:
+            yield from _specs(item)

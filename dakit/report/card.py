@@ -168,7 +168,7 @@ def model_card(
     model: Model,
     file: str,
     agreement: Agreement,
-    own: Exported | None = None,
+    exported: Exported | None = None,
 ) -> str:
     """Markdown: what it is, how to use it, numbers, data, choice, limits, versions and the whole recipe.
 
@@ -180,7 +180,7 @@ def model_card(
         model: the classifier.
         file: its file's name, ``model.onnx`` or ``model.pt2``; any other where it is in a format of its own.
         agreement: with the original.
-        own: what there is to say of that format.
+        exported: what there is to say of that format.
     """
     about = run.about
     above = run.jobs_of(row, seed, fold).values()
@@ -215,12 +215,12 @@ def model_card(
         made="trained" if _trained_by_dakit(model) else f"(`{model.origin.do}`) made",
         means=_means(len(rounds), len(run.rounds_of(row)), evaluation is not None),
         weights=sum(p.numel() for p in model.network.parameters()),
-        takes=own.takes if own else _TAKES.format(file=file, size=model.size, count=len(model.classes)),
+        takes=exported.takes if exported else _TAKES.format(file=file, size=model.size, count=len(model.classes)),
         size=model.size,
         images=agreement.images,
         whose="the run's test images" if agreement.tested else "the images named at export",
         difference=agreement.difference,
-        snippet=_OWN.format(code=own.code, read=read) if own else _USE[file].format(read=read),
+        snippet=_OWN.format(code=exported.code, read=read) if exported else _USE[file].format(read=read),
         measured=_measured(metric),
         chance=f" Chance is {100 * metric.guess(len(model.classes)):.1f}." if metric.guess else "",
         numbers=to_markdown(numbered) if numbered else "Nothing was evaluated.",

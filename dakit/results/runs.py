@@ -167,8 +167,8 @@ class Model:
                 for part in torch.split(pixels, batch_size)
                 if len(part)
             ]
-        said = torch.cat([torch.zeros(0, len(self.classes)), *parts]).numpy()
-        return said[0] if alone else said
+        probabilities = torch.cat([torch.zeros(0, len(self.classes)), *parts]).numpy()
+        return probabilities[0] if alone else probabilities
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ class Run:
             DakitError: there is none or several, it is not finished, was altered, or needs a plugin that is not here.
         """
         row = row or self.method
-        rounds = [one for one in self.rounds_of(row) if seed in (None, one[0]) and fold in (None, one[1])]
+        rounds = [place for place in self.rounds_of(row) if seed in (None, place[0]) and fold in (None, place[1])]
         seed, fold = rounds[0] if rounds else (seed or 0, fold or 0)
         above = self.jobs_of(row, seed, fold)
         final, model = self._tested(row, above)
@@ -284,8 +284,8 @@ class Run:
             raise DakitError(f"{self.folder}: {row} was not run to its evaluation, so no classifier is its result")
         models = [final.inputs[name] for name in final.evaluates.models if name in final.inputs]
         if len(models) != 1:
-            told = " and ".join(models) or "none"
-            raise DakitError(f"{self.folder}: {row} has no one classifier: its evaluation ({final.do}) reads {told}")
+            names = " and ".join(models) or "none"
+            raise DakitError(f"{self.folder}: {row} has no one classifier: its evaluation ({final.do}) reads {names}")
         return final, models[0]
 
     @undisturbed()
@@ -377,8 +377,8 @@ class Run:
             else f"{p['distribution']} {p['version']}"
             for p in missing
         ]
-        made = f"\nThe run was made with: {', '.join(names)}" if names else ""
-        raise DakitError(f"{self.folder}: {error}{made}") from error
+        versions = f"\nThe run was made with: {', '.join(names)}" if names else ""
+        raise DakitError(f"{self.folder}: {error}{versions}") from error
 
 
 def _listed(index: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -395,13 +395,13 @@ def _evaluates(job: Mapping[str, Any]) -> EvaluationStage | None:
 
 def earlier_jobs(folder: Path) -> dict[str, set[tuple[int, int, str]]]:
     """By row the (seed, fold, stage) of all jobs that ``index.json`` lists; nothing where it cannot be read."""
-    found: dict[str, set[tuple[int, int, str]]] = {}
+    places: dict[str, set[tuple[int, int, str]]] = {}
     try:
         for job in _listed(_read(folder / INDEX)):
-            found.setdefault(job["row"], set()).add((job["seed"], job["fold"], job["stage"]))
+            places.setdefault(job["row"], set()).add((job["seed"], job["fold"], job["stage"]))
     except (DakitError, KeyError, TypeError):
         return {}
-    return found
+    return places
 
 
 def open_run(

@@ -273,9 +273,9 @@ class TrainClassifier:
                 raise DakitError(f"{name}: every image needs a label to train a classifier; {which}")
         if extra is not None and extra.classes != train.classes:
             raise DakitError(f"extra has the classes {extra.classes}, but train has {train.classes}")
-        kept = None
+        validation = None
         if self.choose == "validation":
-            train, kept = self._keep(ctx, train)
+            train, validation = self._keep(ctx, train)
         sizes = {"train": len(train)} | ({} if extra is None else {"extra": len(extra)})
         for text in self._too_few(sizes):
             raise DakitError(text)
@@ -320,12 +320,12 @@ class TrainClassifier:
                 x, wanted = mixed(x, F.one_hot(y, len(train.classes)).float(), self.mixup)
                 y = wanted.argmax(1)  # of what most of an image is
             with trainer.autocast():
-                said: Prediction = student(x)
-                losses = {"cross-entropy": cross_entropy(said.logits, wanted)}
+                prediction: Prediction = student(x)
+                losses = {"cross-entropy": cross_entropy(prediction.logits, wanted)}
                 if guide is not None and compare is not None:
-                    losses["transfer"] = compare(guide(x, drawn.indices, augment.flipped), said)
+                    losses["transfer"] = compare(guide(x, drawn.indices, augment.flipped), prediction)
             trainer.backward(losses)
-            right = (said.logits.detach().argmax(1) == y).float().mean()
+            right = (prediction.logits.detach().argmax(1) == y).float().mean()
             return {**losses, "accuracy": right}
 
         networks = {"student": network} | ({"loss": loss} if isinstance(loss, nn.Module) else {})
@@ -339,7 +339,7 @@ class TrainClassifier:
             optimiser, clip = self.optimiser.build(networks.values(), self.lr, self._body(network)), self.optimiser.clip
             if self.optimiser.average is not None:
                 average = WeightAverage({"student": network}, self.optimiser.average)
-        best = None if kept is None else _Best(trainer, network, kept, self.batch_size, average)
+        best = None if validation is None else _Best(trainer, network, validation, self.batch_size, average)
         history = trainer.fit(
             title=f"training {self.classifier.name} on {len(train) + len(extra or ())} images",
             steps=self.steps,
@@ -378,8 +378,8 @@ class TrainClassifier:
         published = published_validation(train)
         if published:
             learned = sorted({*range(len(train))} - {*published})
-            found = [{train.labels[i] for i in side} for side in (learned, published)]
-            absent = [name for label, name in enumerate(train.classes) if not all(label in side for side in found)]
+            present = [{train.labels[i] for i in side} for side in (learned, published)]
+            absent = [name for label, name in enumerate(train.classes) if not all(label in side for side in present)]
             if not absent:
                 ctx.facts["chosen_on"] = "the published part for validation"
                 ctx.note(f"the weights are chosen on {ctx.facts['chosen_on']}, {len(published)} images")
@@ -398,9 +398,9 @@ class TrainClassifier:
         faces = torch.stack([train[i].image for i in chosen])
         student.eval()
         with torch.no_grad(), trainer.autocast():
-            said = {"teacher": teacher(trainer.images(faces)), "student": student(trainer.images(faces))}
-        if all(one.maps for one in said.values()):
-            looks = {name: attention(one) for name, one in said.items()}
+            predictions = {"teacher": teacher(trainer.images(faces)), "student": student(trainer.images(faces))}
+        if all(prediction.maps for prediction in predictions.values()):
+            looks = {name: attention(prediction) for name, prediction in predictions.items()}
             title = "\n".join(train.classes[train.labels[i]] for i in chosen)
             save_strips(trainer.ctx.folder / "attention.npz", [(title, thumbnails(faces))], **looks)
 
@@ -489,8 +489,8 @@ class _Best:
         logits = []
         for batch in in_order(self.images, self.batch_size):
             with self.trainer.autocast():
-                said: Prediction = self.network(self.trainer.images(batch.images))
-            logits.append(said.logits.float().cpu())
+                prediction: Prediction = self.network(self.trainer.images(batch.images))
+            logits.append(prediction.logits.float().cpu())
         for module, mode in modes:
             module.training = mode
         labels = torch.tensor(list(self.images.labels))

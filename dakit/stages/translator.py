@@ -208,19 +208,19 @@ class TrainTranslator:
         trainer = Trainer(ctx)
         specs: dict[str, Spec[Any]] = {"G_SW": self.generator, "G_WS": self.generator,
                                        "D_W": self.discriminator, "D_S": self.discriminator}  # fmt: skip
-        made: dict[str, nn.Module] = {name: spec.build() for name, spec in specs.items()}
+        modules: dict[str, nn.Module] = {name: spec.build() for name, spec in specs.items()}
         if init is not None:
-            for (name, network), earlier in zip(made.items(), init[:4], strict=True):
+            for (name, network), earlier in zip(modules.items(), init[:4], strict=True):
                 _load(network, specs[name], earlier, name)
         if self.classifier is not None:
             specs["f_W"] = self.classifier
-            made["f_W"] = self.classifier.build(len(source.classes))
+            modules["f_W"] = self.classifier.build(len(source.classes))
             start = init_classifier if init is None or init_classifier is not None else init.classifier
             if start is not None:
                 if start.classes != source.classes:
                     raise DakitError(f"init: f_W knows {start.classes}, but source has {source.classes}")
-                _load(made["f_W"], self.classifier, start, "f_W")
-        nets = {name: trainer.place(network, train=True) for name, network in made.items()}
+                _load(modules["f_W"], self.classifier, start, "f_W")
+        nets = {name: trainer.place(network, train=True) for name, network in modules.items()}
         transfer = None if self.transfer is None else self.transfer.build()
         if isinstance(transfer, nn.Module):
             transfer = transfer.to(trainer.device)
@@ -251,14 +251,14 @@ class TrainTranslator:
 
         average = None
         if self.optimiser is not None and self.optimiser.average is not None:
-            results = {name: network for name, network in made.items() if name not in ("D_W", "D_S")}
+            results = {name: network for name, network in modules.items() if name not in ("D_W", "D_S")}
             average = WeightAverage(results, self.optimiser.average)
-        follow = _Followed(source, self.samples, trainer, made["G_SW"], average)
+        follow = _Followed(source, self.samples, trainer, modules["G_SW"], average)
         history = trainer.fit(
             title=f"training translators on {len(source)} + {len(target)} images",
             steps=self.steps,
-            networks=made | ({"transfer": transfer} if isinstance(transfer, nn.Module) else {}),
-            optimisers=self.optimisers(made, transfer),
+            networks=modules | ({"transfer": transfer} if isinstance(transfer, nn.Module) else {}),
+            optimisers=self.optimisers(modules, transfer),
             decay_from=self.decay_from,
             step=step,
             others={"pool W": pools["W"], "pool S": pools["S"], "samples": follow},
@@ -277,11 +277,11 @@ class TrainTranslator:
         for text in lost_game(history, self.objective) if self.adversarial_weight else ():
             ctx.warn(text)
         return TrainedTranslator(
-            trained(made["G_SW"], self.generator),
-            trained(made["G_WS"], self.generator),
-            trained(made["D_W"], self.discriminator),
-            trained(made["D_S"], self.discriminator),
-            None if self.classifier is None else trained(made["f_W"], self.classifier, source.classes),
+            trained(modules["G_SW"], self.generator),
+            trained(modules["G_WS"], self.generator),
+            trained(modules["D_W"], self.discriminator),
+            trained(modules["D_S"], self.discriminator),
+            None if self.classifier is None else trained(modules["f_W"], self.classifier, source.classes),
         )
 
     def optimisers(
@@ -335,12 +335,14 @@ class TrainTranslator:
         with later(G_SW), later(G_WS), trainer.autocast():
             fake_w, losses = self._direction(x_s, x_w, G_SW, G_WS, D_W, "W")
             if "f_W" in nets:
-                said: Prediction = nets["f_W"](fake_w)
-                losses["f_W cross-entropy"] = self.classification_weight * F.cross_entropy(said.logits.float(), y_s)
+                prediction: Prediction = nets["f_W"](fake_w)
+                losses["f_W cross-entropy"] = self.classification_weight * F.cross_entropy(
+                    prediction.logits.float(), y_s
+                )
                 if teach is not None and transfer is not None:
                     with torch.no_grad():
                         taught = teach(fake_w)
-                    losses["f_W transfer"] = transfer(taught, said)
+                    losses["f_W transfer"] = transfer(taught, prediction)
         trainer.backward(losses)
         with trainer.autocast():
             fake_s, back = self._direction(x_w, x_s, G_WS, G_SW, D_S, "S")

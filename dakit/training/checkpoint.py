@@ -43,7 +43,7 @@ class TrainingCheckpoint:
         folder: that all processes see.
         identity: of the training; a checkpoint with another one is not taken up.
         parts: what has a state, by name.
-        own: names of those parts that each process has for itself.
+        of_each_process: names of those parts that each process has for itself.
         log: of the losses; saved with the rest.
 
     Attributes:
@@ -52,12 +52,12 @@ class TrainingCheckpoint:
     """
 
     def __init__(
-        self, folder: Path, identity: str, parts: Mapping[str, Stateful], own: Collection[str], log: LossLog
+        self, folder: Path, identity: str, parts: Mapping[str, Stateful], of_each_process: Collection[str], log: LossLog
     ) -> None:
         self.path = folder / "checkpoint.safetensors"
         self.identity = identity
         self.parts = parts
-        self.own = own
+        self.of_each_process = of_each_process
         self.log = log
         self.trained_by = [processes.count()]
         self.removed = False
@@ -93,7 +93,7 @@ class TrainingCheckpoint:
     def save(self, done: int) -> None:
         """Write the state of every part after so many steps; the files of an earlier step go."""
         if not processes.first():
-            save_state(self._of_process(done), {name: self.parts[name].state_dict() for name in self.own})
+            save_state(self._of_process(done), {name: self.parts[name].state_dict() for name in self.of_each_process})
         processes.wait()  # the first one's file is written last, and says which of the others count
         if processes.first():
             states = {name: part.state_dict() for name, part in self.parts.items()}
@@ -208,7 +208,7 @@ def altered(path: Path) -> DakitError:
 
 
 def _content(header: str, tensors: Mapping[str, Tensor]) -> str:
-    found = hashlib.sha256(header.encode())
+    hasher = hashlib.sha256(header.encode())
     for name in sorted(tensors):
-        found.update(tensors[name].flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        hasher.update(tensors[name].flatten().view(torch.uint8).numpy().data)
+    return hasher.hexdigest()

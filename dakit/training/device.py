@@ -36,6 +36,6 @@ def accelerator(engine: Engine) -> Accelerator:
     cpu = engine.device == "cpu" or (processes.count() > 1 and not torch.cuda.is_available())
     processes.join(cuda=not cpu)
     fresh_accelerate()
-    made = Accelerator(mixed_precision=precision, cpu=cpu)
+    instance = Accelerator(mixed_precision=precision, cpu=cpu)
     exact_fp32()  # last: accelerate may switch TF32 on
-    return made
+    return instance

@@ -43,13 +43,13 @@ class WeightAverage:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Inside, the networks have the average for weights; afterwards they have their own again."""
-        own = [(weight, weight.clone()) for _, weight in self._pairs()]
+        before_average = [(weight, weight.clone()) for _, weight in self._pairs()]
         self.apply()
         try:
             yield
         finally:
             with torch.no_grad():
-                for weight, before in own:
+                for weight, before in before_average:
                     weight.copy_(before)
 
     @torch.no_grad()

@@ -26,8 +26,8 @@ def digest_in(name: str) -> str:
     >>> digest_in("alexnet-owt-7be5be79.pth"), digest_in("net.pth")
     ('7be5be79', '')
     """
-    found = HASH_REGEX.search(name)
-    return found.group(1) if found else ""
+    match = HASH_REGEX.search(name)
+    return match.group(1) if match else ""
 
 
 def download(url: str, place: Path, *, digest: str = "", observers: Iterable[Observer] = ()) -> None:
@@ -44,10 +44,10 @@ def download(url: str, place: Path, *, digest: str = "", observers: Iterable[Obs
             says (what came is thrown away), or it cannot be written. ``place`` is as it was then.
     """
     part = place.with_name(f"{place.name}.part")
-    told = tuple(observers)
+    audience = tuple(observers)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        _receive(url, part, place.name, told)
+        _receive(url, part, place.name, audience)
     except HTTPError as error:
         raise DakitError(f"{place.name}: cannot be fetched: the server says {error.code} {error.reason}") from error
     except (OSError, HTTPException) as error:  # URLError is an OSError
@@ -55,19 +55,19 @@ def download(url: str, place: Path, *, digest: str = "", observers: Iterable[Obs
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise DakitError(f"{place.name}: broke off: {reason}{came}; the same command goes on from there") from error
     with open(part, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(digest):
+        content_hash = hashlib.file_digest(file, "sha256").hexdigest()
+    if not content_hash.startswith(digest):
         part.unlink()
         raise DakitError(
-            f"{place.name}: another file than expected came: its SHA-256 begins {found[: len(digest)]}, expected "
-            f"{digest}; it was thrown away"
+            f"{place.name}: another file than expected came: its SHA-256 begins "
+            f"{content_hash[: len(digest)]}, expected {digest}; it was thrown away"
         )
     to_disk(part)
     os.replace(part, place)
     to_disk(place.parent)
 
 
-def _receive(url: str, part: Path, name: str, told: tuple[Observer, ...]) -> None:
+def _receive(url: str, part: Path, name: str, audience: tuple[Observer, ...]) -> None:
     """The rest of a file, behind what is there of it."""
     have = part.stat().st_size if part.is_file() else 0
     request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -82,13 +82,13 @@ def _receive(url: str, part: Path, name: str, told: tuple[Observer, ...]) -> Non
             have = 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        for observer in told:
+        for observer in audience:
             observer.work_started(f"fetching {name}, MB", total and total // 10**6)
         with open(part, "ab" if have else "wb") as file:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 have += len(chunk)
-                for observer in told:
+                for observer in audience:
                     observer.step(have // 10**6, {})
     if total is not None and have != total:
         raise ConnectionError(f"the connection was closed after {have:,} of {total:,} bytes")

@@ -61,12 +61,12 @@ def digest(value: Any) -> str:
 
 def of_tensors(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 of names, types, shapes and content."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu()
-        found.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
-        found.update(tensor.flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        hasher.update(repr((name, tensor.dtype, tuple(tensor.shape))).encode())
+        hasher.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
 
 
 def _input(value: Any) -> Any:

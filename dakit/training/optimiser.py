@@ -55,13 +55,13 @@ class Optimiser:
                     rate = lr * self.body_lr if weight in slower else lr
                     decay = 0.0 if weight.ndim <= 1 or name.rpartition(".")[2] == "bias" else self.weight_decay
                     groups.setdefault((rate, decay), []).append(weight)
-        made: list[dict[str, Any]] = [
+        parameter_groups: list[dict[str, Any]] = [
             {"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()
         ]
         if self.name == "sgd":
-            return torch.optim.SGD(made, lr=lr, momentum=self.momentum, nesterov=self.momentum > 0)
+            return torch.optim.SGD(parameter_groups, lr=lr, momentum=self.momentum, nesterov=self.momentum > 0)
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        return kind(made, lr=lr, betas=(self.momentum, self.beta2))
+        return kind(parameter_groups, lr=lr, betas=(self.momentum, self.beta2))
 
 
 def superseded(wanted: Any, **given: tuple[float, float]) -> list[str]:

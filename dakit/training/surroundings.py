@@ -52,7 +52,7 @@ def exact_fp32() -> None:
     torch has an old and a new way to say it, and refuses to be asked in the old one where the new one was used.
     """
     for get, put, exact in _OLD:
-        if _said(get) not in (exact, None):
+        if _value(get) not in (exact, None):
             put(exact)
     for operation in _operations():
         if operation.fp32_precision not in ("ieee", "none"):
@@ -137,7 +137,7 @@ def _operations() -> list[Any]:
     return [getattr(owner, name) for owner, names in owners for name in names]
 
 
-def _said(get: Callable[[], Any]) -> Any:
+def _value(get: Callable[[], Any]) -> Any:
     """What the old way says; None where the new one was used: then that alone says how it is."""
     try:
         return get()
@@ -146,12 +146,12 @@ def _said(get: Callable[[], Any]) -> Any:
 
 
 def _fp32() -> Callable[[], None]:
-    old = [(get, put, _said(get)) for get, put, _ in _OLD]
+    old = [(get, put, _value(get)) for get, put, _ in _OLD]
     new = [(operation, operation.fp32_precision) for operation in _operations()]
 
     def put_back() -> None:
         for get, put, value in old:
-            if value is not None and _said(get) != value:
+            if value is not None and _value(get) != value:
                 put(value)
         for operation, value in new:
             if operation.fp32_precision != value:

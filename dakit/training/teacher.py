@@ -62,19 +62,19 @@ class Teacher:
         self.network = network
         self.loss = loss
         self.batch_size = batch_size
-        self._kept: list[np.ndarray] = []
+        self._answers: list[np.ndarray] = []
         self._rectified = False
         forms = augment.forms
         if forms is not None and draws >= forms * len(images) and offers(loss, Condenses):
-            one = self._condensed(trainer.images(images[0].image[None]))
-            shapes = [(forms, len(images), *part.shape[1:]) for part in one]
+            condensed = self._condensed(trainer.images(images[0].image[None]))
+            shapes = [(forms, len(images), *part.shape[1:]) for part in condensed]
             if sum(2 * math.prod(shape) for shape in shapes) <= ROOM:
                 self._look(images, shapes)
 
     @property
     def keeps(self) -> bool:
         """Whether every image has been looked at, so that the network is not needed any more."""
-        return bool(self._kept)
+        return bool(self._answers)
 
     def __call__(self, x: Tensor, indices: Tensor, flipped: Tensor | None) -> Prediction:
         """What the teacher says of ``x`` ``(B, 3, H, W)``.
@@ -84,34 +84,35 @@ class Teacher:
             indices: int64 ``(B,)``, which images they are.
             flipped: bool ``(B,)``, which of them the augmentation flipped; None = none.
         """
-        if not self._kept:
+        if not self._answers:
             with torch.no_grad():
-                said: Prediction = self.network(x)
-            return said
+                prediction: Prediction = self.network(x)
+            return prediction
         forms = np.zeros(len(x), np.int64) if flipped is None else flipped.cpu().numpy().astype(np.int64)
         logits, features, *maps = (
-            torch.from_numpy(kept[forms, indices.numpy()]).to(self.trainer.device).float() for kept in self._kept
+            torch.from_numpy(answers[forms, indices.numpy()]).to(self.trainer.device).float()
+            for answers in self._answers
         )
         return Prediction(logits, features, tuple(maps), self._rectified)
 
     def forget(self) -> None:
         """Remove what was kept on disk."""
-        self._kept = []
+        self._answers = []
         _remove(self.trainer.ctx.folder)
 
     @torch.no_grad()
     def _condensed(self, x: Tensor) -> list[Tensor]:
         """The parts of a condensed prediction: logits, features, maps."""
         with self.trainer.autocast():
-            said: Prediction = self.loss.condense(self.network(x))  # type: ignore[attr-defined]
-        self._rectified = said.rectified
-        return [said.logits, said.features, *said.maps]
+            prediction: Prediction = self.loss.condense(self.network(x))  # type: ignore[attr-defined]
+        self._rectified = prediction.rectified
+        return [prediction.logits, prediction.features, *prediction.maps]
 
     def _look(self, images: ImageSet, shapes: list[tuple[int, ...]]) -> None:
         folder = self.trainer.ctx.common_folder
         paths = [folder / f"teacher-{i}.npy" for i in range(len(shapes))]
         of = self.trainer.ctx.identity or self._identity(images, shapes)
-        if processes.first() and _said(folder) != {"identity": of, "sha256": _sums(paths)}:
+        if processes.first() and _record(folder) != {"identity": of, "sha256": _sums(paths)}:
             _remove(folder)
             arrays = [_created(path, shape) for path, shape in zip(paths, shapes, strict=True)]
             title = f"the teacher looks once at {len(images)} images"
@@ -132,7 +133,7 @@ class Teacher:
                     array.flush()
             write_json(folder / _MARKER, {"identity": of, "sha256": _sums(paths)})
         processes.wait()
-        self._kept = [_opened(path, shape) for path, shape in zip(paths, shapes, strict=True)]
+        self._answers = [_opened(path, shape) for path, shape in zip(paths, shapes, strict=True)]
 
     def _identity(self, images: ImageSet, shapes: list[tuple[int, ...]]) -> str:
         """What is kept depends on this, where the stage does not say."""
@@ -151,7 +152,7 @@ def _remove(folder: Path) -> None:
         path.unlink()
 
 
-def _said(folder: Path) -> Any:
+def _record(folder: Path) -> Any:
     """The content of the marker; None where there is none that can be read."""
     try:
         return json.loads((folder / _MARKER).read_text(encoding="utf-8"))
@@ -161,14 +162,14 @@ def _said(folder: Path) -> Any:
 
 def _sums(paths: list[Path]) -> list[str]:
     """SHA-256 of every array; "" for one that is not there, as an empty one."""
-    found = []
+    digests = []
     for path in paths:
         try:
             with open(path, "rb") as file:
-                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         except FileNotFoundError:
-            found.append("")
-    return found
+            digests.append("")
+    return digests
 
 
 def _created(path: Path, shape: tuple[int, ...]) -> np.ndarray:

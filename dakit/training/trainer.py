@@ -156,8 +156,8 @@ class Trainer:
             Stopped: by a signal, after a checkpoint.
         """
         ctx, engine = self.ctx, self.ctx.engine
-        own = dict(others or {})
-        parts: dict[str, Stateful] = {**networks, **own}
+        of_each_process = dict(others or {})
+        parts: dict[str, Stateful] = {**networks, **of_each_process}
         parts |= {f"optimiser {name}": optimiser for name, optimiser in optimisers.items()}
         if self.accelerator.scaler is not None:
             parts["scaler"] = self.accelerator.scaler
@@ -165,10 +165,10 @@ class Trainer:
             parts["average"] = average
         schedule = schedule or Schedule(decay="linear", decay_from=decay_from)
         averaged = None if average is None else average.decay
-        arguments = [title, steps, asdict(schedule), clip, averaged, epoch, sorted(own)]
+        arguments = [title, steps, asdict(schedule), clip, averaged, epoch, sorted(of_each_process)]
         log, rates = LossLog(steps), LearningRates(optimisers.values(), steps, schedule)
         training = ctx.identity or _identity(ctx, arguments, networks, optimisers)
-        checkpoint = TrainingCheckpoint(ctx.common_folder, training, parts, own, log)
+        checkpoint = TrainingCheckpoint(ctx.common_folder, training, parts, of_each_process, log)
         restored = checkpoint.restore()
         self._begin(title, steps, restored, checkpoint.removed)
         if every is not None and restored is None:

@@ -99,10 +99,10 @@ def export(
         deployed = Deployed(model.network.requires_grad_(False)).eval()
         try:
             if kind in others:
-                own = others[kind](part, model.classes, model.size)
-                file, load = own.file, own.probabilities
+                exported = others[kind](part, model.classes, model.size)
+                file, load = exported.file, exported.probabilities
             else:
-                form, own = FORMATS[kind], None
+                form, exported = FORMATS[kind], None
                 form.write(deployed, images[:1].repeat(2, 1, 1, 1), part / form.file, about)
                 file, load = form.file, form.load(part / form.file)
         except (DakitError, OSError):
@@ -111,7 +111,7 @@ def export(
             why = str(error).strip().partition("\n")[0]
             raise DakitError(f"{model.origin}: cannot be exported as {kind}: {type(error).__name__}: {why}") from error
         agreement = compare(deployed, load, images, stored)
-        write_text(part / "MODEL_CARD.md", model_card(run, row, seed, fold, model, file, agreement, own))
+        write_text(part / "MODEL_CARD.md", model_card(run, row, seed, fold, model, file, agreement, exported))
         part.rename(out)
     except OSError as error:
         raise DakitError(f"--out {out}: cannot be written: {error.strerror}") from error
@@ -197,9 +197,9 @@ def _write_onnx(model: nn.Module, example: Tensor, path: Path, about: str) -> No
         external_data=False,
         verbose=False,
     )
-    made = onnx.load(path)
-    onnx.helper.set_model_props(made, {"dakit": about})
-    onnx.save(made, path)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"dakit": about})
+    onnx.save(model, path)
 
 
 def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:

@@ -50,7 +50,7 @@ def find_images(named: Iterable[str]) -> dict[Path, Path]:
     Raises:
         DakitError: a name leads to no image; all such names are told at once.
     """
-    found: dict[Path, Path] = {}
+    files: dict[Path, Path] = {}
     problems = []
     for name in named:
         path = Path(name)
@@ -67,10 +67,10 @@ def find_images(named: Iterable[str]) -> dict[Path, Path]:
             near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
             problems.append(f"{name}: there is no such file, folder or pattern{did_you_mean(path.name, near)}")
         for file, below in files.items():
-            found.setdefault(file, below)
+            files.setdefault(file, below)
     if problems:
         raise DakitError("\n".join(problems))
-    return found
+    return files
 
 
 def passed_over(named: Iterable[str]) -> str:
@@ -107,7 +107,7 @@ def classify(
     if len({(model.classes, model.size, model.fit, model.range) for model in models}) != 1:
         raise DakitError("the models do not have the same classes, image size and range, so they have no mean")
     trainer, networks = _placed([model.network for model in models], engine)
-    said: list[Predicted] = []
+    predictions: list[Predicted] = []
     for chunk, images, errors in _read(models[0], paths, batch_size, f"classifying {len(paths)} images", observers):
         rows: Iterator[list[float]] = iter(())
         if len(images):
@@ -115,10 +115,10 @@ def classify(
                 batch = trainer.images(images)
                 each = [network(batch).logits.float().softmax(1).cpu() for network in networks]
             rows = iter((torch.stack(each).mean(0) if len(each) > 1 else each[0]).tolist())
-        said += [
+        predictions += [
             Predicted(p, () if error else tuple(next(rows)), error) for p, error in zip(chunk, errors, strict=True)
         ]
-    return said
+    return predictions
 
 
 @undisturbed()
@@ -164,13 +164,13 @@ def translate(
     trainer, (network,) = _placed([model.network], engine)
     done: list[Translated] = []
     for chunk, batch, errors in _read(model, list(images), batch_size, f"translating {len(images)} images", observers):
-        made: Iterator[Any] = iter(())
+        translated: Iterator[Any] = iter(())
         if len(batch):
             with torch.no_grad(), trainer.autocast():
-                made = iter(to_uint8(network(trainer.images(batch))).permute(0, 2, 3, 1).numpy())
+                translated = iter(to_uint8(network(trainer.images(batch))).permute(0, 2, 3, 1).numpy())
         for path, error in zip(chunk, errors, strict=True):
             if not error:
-                _save(next(made), targets[path])
+                _save(next(translated), targets[path])
             done.append(Translated(path, None if error else targets[path], error))
     return done
 
@@ -191,17 +191,17 @@ def _read(
         except DakitError as error:
             return str(error).removeprefix(f"{path}: ")
 
-    told = tuple(observers)
-    for observer in told:
+    audience = tuple(observers)
+    for observer in audience:
         observer.work_started(title, len(paths))
     with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as threads:
         for first in range(0, len(paths), size):
             chunk = paths[first : first + size]
-            found = list(threads.map(read, chunk))
-            images = [image.numpy() for image in found if isinstance(image, Tensor)]
+            decoded = list(threads.map(read, chunk))
+            images = [image.numpy() for image in decoded if isinstance(image, Tensor)]
             batch = torch.from_numpy(np.stack(images)) if images else torch.empty(0)
-            yield chunk, batch, [error if isinstance(error, str) else "" for error in found]
-            for observer in told:
+            yield chunk, batch, [error if isinstance(error, str) else "" for error in decoded]
+            for observer in audience:
                 observer.step(first + len(chunk), {})
 
 

@@ -242,13 +242,13 @@ class TimmClassifier(nn.Module):
             },
         }
         write_text(folder / "config.json", json.dumps(about, indent=1) + "\n")
-        told = "".join(f", {key}={value}" for key, value in arguments.items())
+        settings = "".join(f", {key}={value}" for key, value in arguments.items())
         code = "\n".join(
             [
                 "import timm",
                 "",
                 f"classes = {list(classes)!r}",
-                f'model = timm.create_model("{name}", checkpoint_path="{_FILE}"{told}).eval()',
+                f'model = timm.create_model("{name}", checkpoint_path="{_FILE}"{settings}).eval()',
                 f"mean, std = (torch.tensor(one).view(3, 1, 1) for one in ({mean}, {std}))",
                 "",
                 "",
@@ -263,7 +263,7 @@ class TimmClassifier(nn.Module):
             'for `timm.create_model("local-dir:FOLDER", pretrained=True)`.'
         )
         again: Any = timm.create_model(name, checkpoint_path=str(folder / _FILE), **arguments).eval()
-        shift, scale = (torch.tensor(one).view(3, 1, 1) for one in (mean, std))
+        shift, scale = (torch.tensor(values).view(3, 1, 1) for values in (mean, std))
         return Exported(_FILE, takes, code, lambda images: again((images / 255 - shift) / scale).float().softmax(1))
 
     def _normalise(self, images: Tensor) -> Tensor:
@@ -282,10 +282,10 @@ class TimmClassifier(nn.Module):
         if weights != "default":
             return [named_file(File(weights), arch)]
         config, places = _places(arch)
-        found = next((place for place in places if place.is_file()), None)
+        place = next((place for place in places if place.is_file()), None)
         name = _tagged(config)
-        if found is not None:
-            return [WeightsFile(found.name, name, found, True, found.stat().st_size, config.license or "", "timm")]
+        if place is not None:
+            return [WeightsFile(place.name, name, place, True, place.stat().st_size, config.license or "", "timm")]
         if config.hf_hub_id:
             from huggingface_hub import constants, file_download
 
@@ -455,12 +455,12 @@ def _from_hub(repository: str, names: Sequence[str]) -> None:
         blob = file.resolve()
         if len(blob.name) == 64:  # a SHA-256, not the shorter digest of a small file
             with open(blob, "rb") as content:
-                found = hashlib.file_digest(content, "sha256").hexdigest()
-            if found != blob.name:
+                content_hash = hashlib.file_digest(content, "sha256").hexdigest()
+            if content_hash != blob.name:
                 file.unlink()
                 blob.unlink(missing_ok=True)
                 raise DakitError(
-                    f"{repository}, {name}: another file than expected came: its SHA-256 begins {found[:8]}, expected "
-                    f"{blob.name[:8]}; it was thrown away"
+                    f"{repository}, {name}: another file than expected came: its SHA-256 begins "
+                    f"{content_hash[:8]}, expected {blob.name[:8]}; it was thrown away"
                 )
         return
