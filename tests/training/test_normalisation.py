@@ -72,3 +72,11 @@ def test_which_layers_there_are():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), instance, nn.GroupNorm(2, 4), nn.LayerNorm(4), RmsNorm(), nn.BatchNorm1d(3))
     assert batch_norms(net) == [net[5]]
     assert [tuple(weight.shape) for weight in norm_weights(net)] == [(4,)] * 4 + [(3,)] * 3
+
+
+def test_a_block_that_is_called_after_its_normalisation_is_none():
+    class NormBlock(nn.Sequential):
+        pass
+
+    block = NormBlock(nn.Linear(3, 4), nn.LayerNorm(4))
+    assert [tuple(weight.shape) for weight in norm_weights(block)] == [(4,), (4,)]

@@ -96,6 +96,10 @@ def test_several_modules_are_one_optimiser():
     assert [weight.shape[0] for weight in group["params"]] == [2, 3]
 
 
+def test_as_it_is_it_is_adamw_without_decay_on_all_weights_alike():
+    assert Optimiser() == Optimiser("adamw", 0.9, 0.999, weight_decay=0.0, body_lr=1.0, clip=None, average=None)
+
+
 def test_nothing_is_said_twice():
     assert superseded(None, beta1=(0.9, 0.5)) == []
     assert superseded(Optimiser(), beta1=(0.5, 0.5), weight_decay=(0.0, 0.0)) == []
