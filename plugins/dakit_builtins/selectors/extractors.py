@@ -169,8 +169,12 @@ def _load(file: Path, first: _FirstLayer) -> tuple[Tensor, Tensor]:
     """
     if not file.is_file():
         raise DakitError(
-            f"{first.title}'s ImageNet weights are not on this machine: there is no {file}. Bring "
-            + (f"torchvision's {_ALEXNET_FILE}" if first.title == "AlexNet" else "the file")
+            f"{first.title}'s ImageNet weights are not on this machine: there is no {file}. "
+            + (
+                f"Ask for torchvision's {_ALEXNET_FILE} with --fetch (`dakit run`, `dakit weights`), bring it"
+                if first.title == "AlexNet"
+                else "Bring the file"
+            )
             + " there, name another file as weights, or use other features: as extractor (or otherwise) "
             '"classifier", the stem of the recipe\'s own classifier, or "squeezenet" with its file as weights'
         )

@@ -61,7 +61,7 @@ class TsneKnn:
         otherwise: the extractor to use where AlexNet's weights are not on this machine; the notes say so.
         weights: file (.safetensors or .pth) with ``features.0.weight`` and ``features.0.bias``: of SqueezeNet
             where ``extractor`` or ``otherwise`` names it, else of AlexNet. None = AlexNet's file in torch
-            hub's folder. Nothing is ever downloaded.
+            hub's folder. Nothing is downloaded unasked (``--fetch``).
         feature_size: side in pixels to which images are resized for the extractor; None = as they are, so
             that small images stay cheap. AlexNet was trained at 224, where it gives 193,600 numbers.
         pca: dimensions before t-SNE.
