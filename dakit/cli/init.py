@@ -155,7 +155,7 @@ def init(
         raise DakitError(f"--out {out}: cannot be written: {error.strerror}") from error
     if as_json:
         typer.echo(json.dumps({"recipe": str(out), "size": side, "classes": names,
-                               "found": [one.plain() for one in domains.values()]}, indent=1))  # fmt: skip
+                               "found": [domain.plain() for domain in domains.values()]}, indent=1))  # fmt: skip
         return
     typer.echo(f"{out}: written; {len(names)} classes at {side} x {side} pixels, "
                f"for {'a GPU' if memory is not None else 'a machine without a GPU'}")  # fmt: skip
