@@ -25,6 +25,7 @@ import openTSNE  # noqa: F401
 
 import dakit.report.pictures
 import dakit.results.store
+import dakit.training.checkpoint
 import dakit.training.trainer
 from dakit.pipeline import run as pipeline
 from dakit.recipe.load import load_recipe
@@ -52,7 +53,7 @@ class Life:
         self.tell = tell
         self.count = 0
         sys.addaudithook(self._audit)
-        for module in (dakit.results.store, dakit.training.trainer):
+        for module in (dakit.results.store, dakit.training.checkpoint):
             module.save_file = self._in_two_halves(module.save_file)  # type: ignore[attr-defined]
         backward = dakit.training.trainer.Trainer.backward
 

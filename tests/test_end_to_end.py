@@ -138,7 +138,9 @@ def test_without_data_one_message_says_all_that_is_missing(monkeypatch: pytest.M
 
 def test_every_shipped_recipe_is_checked_with_every_profile() -> None:
     shipped = shipped_recipes()
-    assert sorted(shipped) == ["cycleat_digits", "cycleat_emotionet", "cycleat_sfew", "source_classifiers"]
+    assert sorted(shipped) == [
+        "clothes", "cycleat_digits", "cycleat_emotionet", "cycleat_sfew", "source_classifiers",
+    ]  # fmt: skip
     for path in shipped.values():
         for profile in (None, *dakit.load_recipe(path).profiles):
             recipe = dakit.load_recipe(path, profile=profile)
