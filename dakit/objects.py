@@ -120,10 +120,11 @@ def kinds_of(factory: Callable[..., Any]) -> list[str]:
     """The kinds that the shape of a class or function allows.
 
     A class with ``run(ctx, ...)`` is a stage, with an event of :class:`~dakit.interfaces.Observer` an observer, with
-    ``__len__`` and ``__getitem__`` a dataset. Of those that are called (``__call__``, of a module ``forward``) one with
-    ``classifier`` and ``device`` by keyword is a selector, one of two arguments a transfer loss, one of one argument
-    with ``fit(known, unlabelled)`` an estimator, and one of one argument that returns a ``Prediction`` a classifier; any
-    other network could be a translator or a discriminator. A function is what it says it returns, or a dataset where its first parameters are ``size`` and ``classes``.
+    ``__len__`` and ``__getitem__`` a dataset. Of those that are called (``__call__``, of a module ``forward``) one
+    with ``classifier`` and ``device`` by keyword is a selector, one of two arguments a transfer loss, one of one
+    argument with ``fit(known, unlabelled)`` an estimator, and one of one argument that returns a ``Prediction`` a
+    classifier; any other network could be a translator or a discriminator. A function is what it says it returns, or
+    a dataset where its first parameters are ``size`` and ``classes``.
     """
     if not inspect.isclass(factory):
         return _kinds_of_function(factory)
