@@ -197,9 +197,9 @@ def _write_onnx(model: nn.Module, example: Tensor, path: Path, about: str) -> No
         external_data=False,
         verbose=False,
     )
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, {"dakit": about})
-    onnx.save(model, path)
+    proto = onnx.load(path)
+    onnx.helper.set_model_props(proto, {"dakit": about})
+    onnx.save(proto, path)
 
 
 def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:

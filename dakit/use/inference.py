@@ -50,7 +50,7 @@ def find_images(named: Iterable[str]) -> dict[Path, Path]:
     Raises:
         DakitError: a name leads to no image; all such names are told at once.
     """
-    files: dict[Path, Path] = {}
+    images: dict[Path, Path] = {}
     problems = []
     for name in named:
         path = Path(name)
@@ -67,10 +67,10 @@ def find_images(named: Iterable[str]) -> dict[Path, Path]:
             near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
             problems.append(f"{name}: there is no such file, folder or pattern{did_you_mean(path.name, near)}")
         for file, below in files.items():
-            files.setdefault(file, below)
+            images.setdefault(file, below)
     if problems:
         raise DakitError("\n".join(problems))
-    return files
+    return images
 
 
 def passed_over(named: Iterable[str]) -> str:

@@ -282,10 +282,10 @@ class TimmClassifier(nn.Module):
         if weights != "default":
             return [named_file(File(weights), arch)]
         config, places = _places(arch)
-        place = next((place for place in places if place.is_file()), None)
+        local = next((place for place in places if place.is_file()), None)
         name = _tagged(config)
-        if place is not None:
-            return [WeightsFile(place.name, name, place, True, place.stat().st_size, config.license or "", "timm")]
+        if local is not None:
+            return [WeightsFile(local.name, name, local, True, local.stat().st_size, config.license or "", "timm")]
         if config.hf_hub_id:
             from huggingface_hub import constants, file_download
 
