@@ -758,7 +758,7 @@ def test_the_flagship_fits_one_screen():
 def test_the_shipped_recipes_are_those_on_disk():
     assert set(shipped_recipes().values()) == set(RECIPES.rglob("*.yaml"))
     assert set(shipped_recipes()) == {
-        "cycleat_digits", "cycleat_emotionet", "cycleat_sfew", "source_classifiers",
+        "clothes", "cycleat_digits", "cycleat_emotionet", "cycleat_sfew", "source_classifiers",
     }  # fmt: skip
 
 

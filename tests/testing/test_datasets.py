@@ -48,6 +48,7 @@ DATA: dict[str, Callable[[Path], dict[str, Any]]] = {
     "manifest": lambda root: {"file": str(write_images(root) / "list.csv")},
     "sfew": lambda root: {"root": str(write_sfew(root, per_class=2, size=8))},
     "synthetic_faces": lambda root: {"domain": "wild", "people": 3, "per_person": 1},
+    "clothes": lambda root: {"part": "product", "ignore": ["dress", "longsleeve", "outwear", "pants", "shoes"]},
     "web_faces": lambda root: {"root": [str(write_lfw(root, size=8))]},
 }
 
