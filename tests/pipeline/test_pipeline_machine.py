@@ -240,6 +240,12 @@ class Edits(RuleBasedStateMachine):
     def luck(self, luck: float) -> None:
         self.values["luck"] = luck
         self.rows = list(ROWS)
+        # Luck is in no key: what lies here of earlier settings would come back with the luck of its day, as it should.
+        listed = json.loads((self.root / "run" / "index.json").read_text())["jobs"]
+        in_table = {(self.root / "run" / job["folder"]).resolve() for job in listed}
+        for result in (self.root / "run" / "store").iterdir():
+            if result.is_dir() and result.resolve() not in in_table:
+                shutil.rmtree(result)
         self.table(fresh=("pretrain", "adapt"))
 
     @rule(number=st.integers(0, 50), whole=st.booleans())
