@@ -73,6 +73,11 @@ def content_digest(path: Path) -> str:
     return checksum
 
 
+def cache_folder() -> Path:
+    """What is remembered between runs on a machine: ``$DAKIT_CACHE``, or ``~/.cache/dakit``; it may be deleted."""
+    return Path(os.environ.get("DAKIT_CACHE") or Path.home() / ".cache" / "dakit")
+
+
 def shipped(folder: str) -> Path:
     """A folder that comes with dakit, such as "recipes"; in a checkout it lies beside the package."""
     here = Path(__file__).parent

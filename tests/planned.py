@@ -1,4 +1,4 @@
-"""What a run would do, by the keys of its jobs."""
+"""What a run would do, by the keys of its jobs, and what it made, by an observer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ from collections import Counter
 from typing import Any
 
 from dakit.pipeline import run as pipeline
+
+ROWS = ["s2t", "fine_tune", "attention", "att_gen", "cycleat"]
+
+
+class Watch:
+    """An observer that remembers which stages were made."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def stage_finished(self, stage: Any, seconds: float) -> None:
+        self.made.append(stage.name)
 
 
 def keys(recipe: Any, out: Any, **choice: Any) -> dict[str, str]:

@@ -28,6 +28,7 @@ from dakit.data.deep import RangeUnknown, eight_bits
 from dakit.data.parts import part_role
 from dakit.data.sequences import Lean, integers, lean_paths, numbered, taken
 from dakit.errors import DakitError
+from dakit.files import cache_folder
 from dakit.interfaces import ImageSet, Sample
 from dakit.optional import HasFingerprint, HasParts, HasPaths, IsView, offers
 
@@ -324,7 +325,7 @@ def file_digests(paths: Iterable[Path]) -> list[str]:
 
 @contextmanager
 def _memory() -> Iterator[sqlite3.Connection]:
-    folder = Path(os.environ.get("DAKIT_CACHE") or Path.home() / ".cache" / "dakit")
+    folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(folder / "digests.sqlite", timeout=60)) as database:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 from dakit.data.batches import Reader
 from dakit.data.sets import Joined, Relabelled, Subset, Unlabelled, Withheld, fingerprint
 from dakit.errors import DakitError
+from dakit.files import cache_folder
 from dakit.interfaces import Classifier, Estimator, ImageSet, Prediction, Spec, Trained
 from dakit.optional import HasStem, offers
 from dakit.parameters import checked
@@ -195,7 +194,7 @@ class Features:
     def __init__(self, trainer: Trainer, network: Trained[Classifier]) -> None:
         self.trainer = trainer
         self.network = network
-        self.root = Path(os.environ.get("DAKIT_CACHE") or Path.home() / ".cache" / "dakit") / "features"
+        self.root = cache_folder() / "features"
         self._built: nn.Module | None = None
         self._keeps = True
         weights = {name: value for name, value in network.state.items() if not name.startswith("head.")}

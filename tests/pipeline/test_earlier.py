@@ -5,22 +5,6 @@ import json
 from dakit.pipeline import run as pipeline
 from dakit.results.runs import open_run
 
-ROWS = ["s2t", "fine_tune", "attention", "att_gen", "cycleat"]
-
-
-class Watch:
-    """An observer that remembers which stages were made."""
-
-    def __init__(self):
-        self.made = []
-        self.messages = []
-
-    def message(self, text):
-        self.messages.append(text)
-
-    def stage_finished(self, stage, seconds):
-        self.made.append(stage.name)
-
 
 def test_a_second_run_adds_its_row_to_the_table(load, tmp_path):
     both = pipeline.run(load(), rows=["s2t", "fine_tune"], out=tmp_path / "both")

@@ -6,22 +6,6 @@ from dakit.pipeline import run as pipeline
 from dakit.results import record
 from dakit.results.runs import open_run
 
-ROWS = ["s2t", "fine_tune", "attention", "att_gen", "cycleat"]
-
-
-class Watch:
-    """An observer that remembers which stages were made."""
-
-    def __init__(self):
-        self.made = []
-        self.messages = []
-
-    def message(self, text):
-        self.messages.append(text)
-
-    def stage_finished(self, stage, seconds):
-        self.made.append(stage.name)
-
 
 def test_a_table_says_what_its_results_were_made_with(load, tmp_path, monkeypatch):
     now = record.versions()

@@ -16,24 +16,7 @@ from dakit.pipeline.jobs import JobResults
 from dakit.pipeline.roles import content_key
 from dakit.results.runs import open_run
 from dakit.results.store import Store
-from planned import changed, keys, states
-
-ROWS = ["s2t", "fine_tune", "attention", "att_gen", "cycleat"]
-
-
-class Watch:
-    """An observer that remembers which stages were made."""
-
-    def __init__(self):
-        self.made = []
-        self.messages = []
-
-    def message(self, text):
-        self.messages.append(text)
-
-    def stage_finished(self, stage, seconds):
-        self.made.append(stage.name)
-
+from planned import Watch, changed, keys, states
 
 # -------------------------------------------------------------------------------------------- keys
 EVERYTHING = {"pretrain", "stage_1", "stage_2", "synthesise", "select", "adapt", "evaluate"}

@@ -9,22 +9,7 @@ from dakit.errors import DakitError
 from dakit.interfaces import Context
 from dakit.pipeline import run as pipeline
 from dakit.results.store import digest
-
-ROWS = ["s2t", "fine_tune", "attention", "att_gen", "cycleat"]
-
-
-class Watch:
-    """An observer that remembers which stages were made."""
-
-    def __init__(self):
-        self.made = []
-        self.messages = []
-
-    def message(self, text):
-        self.messages.append(text)
-
-    def stage_finished(self, stage, seconds):
-        self.made.append(stage.name)
+from planned import Watch
 
 
 def test_a_fault_in_a_stage_says_where_and_keeps_what_was_made(load, known, tmp_path, monkeypatch):

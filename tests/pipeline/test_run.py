@@ -16,23 +16,7 @@ from dakit.pipeline import run as pipeline
 from dakit.recipe.load import load_recipe
 from dakit.results.runs import open_run
 from dakit.results.verify import verify
-from planned import keys, states
-
-ROWS = ["s2t", "fine_tune", "attention", "att_gen", "cycleat"]
-
-
-class Watch:
-    """An observer that remembers which stages were made."""
-
-    def __init__(self):
-        self.made = []
-        self.messages = []
-
-    def message(self, text):
-        self.messages.append(text)
-
-    def stage_finished(self, stage, seconds):
-        self.made.append(stage.name)
+from planned import ROWS, Watch, keys, states
 
 
 # ------------------------------------------------------------------------------- sharing, by counting
